@@ -1,0 +1,40 @@
+"""Errors that the user can mend: one sentence, no traceback, exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class KitError(Exception):
+    """The user's to mend. The message says what was expected, what came and what to do."""
+
+
+class ConfigError(KitError):
+    """``params.yaml`` cannot be used; the message names every fault under its dotted path."""
+
+
+class DataError(KitError):
+    """A file, folder or table of images or rows cannot be used."""
+
+
+def pick(table: Mapping[str, T], name: str, path: str) -> T:
+    """The entry of a table by its name.
+
+    Args:
+        table: known names and what they stand for.
+        name: the name asked for.
+        path: where the name was read, for the message (``cuts.dataset``).
+    Raises:
+        ConfigError: the table has no such name; the message lists the known ones.
+    """
+    if name in table:
+        return table[name]
+    raise ConfigError(f"{path}: expected one of {listed(table)}, got {name!r}")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as they stand in a sentence: ``a, b, c``, or ``nothing`` when there are none."""
+    return ", ".join(names) or "nothing"

@@ -1,0 +1,365 @@
+"""What every execution needs: device, seeds, digests, rows and resumable scratch.
+
+The only module that reads environment variables and knows the folders of a checkout.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carryover.errors import ConfigError, DataError, KitError, pick
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGE = Path(__file__).parent
+DIGEST_LETTERS = 16  # 64 bits: enough to tell versions apart, short enough to read
+
+# --- folders -----------------------------------------------------------------------------------
+
+
+def root() -> Path:
+    """The checkout that DVC works in; the current folder when not called by DVC."""
+    return Path(os.environ.get("DVC_ROOT", "."))
+
+
+def home() -> Path:
+    """The checkout the user stands in, also when DVC runs in a temporary copy of it.
+
+    ``dvc exp run --temp`` and queued experiments run in ``.dvc/tmp/exps/*`` below the checkout:
+    relative paths of ``params.yaml`` and the scratch folder mean the checkout, not the copy.
+    """
+    here = root().resolve()
+    for folder in here.parents:
+        if folder.name == "exps" and folder.parent.name == "tmp":
+            return folder.parents[2]
+    return here
+
+
+def scratch_root() -> Path:
+    """Where resume state lives: ``$CARRYOVER_SCRATCH`` or ``.scratch`` of the checkout."""
+    return Path(os.environ.get("CARRYOVER_SCRATCH") or home() / ".scratch")
+
+
+# --- digests -----------------------------------------------------------------------------------
+
+
+def digest(value: Any) -> str:
+    """Short SHA-256 of a JSON-like value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LETTERS]
+
+
+def digest_of_files(paths: Iterable[Path]) -> str:
+    """Short SHA-256 of files' bytes, in the order given."""
+    state = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            state.update(hashlib.file_digest(file, "sha256").digest())
+    return state.hexdigest()[:DIGEST_LETTERS]
+
+
+def modules_of(*entries: str) -> list[Path]:
+    """Source files that modules import from this package, directly or not, sorted.
+
+    Read from the source text (imports inside functions count), so nothing is executed. This is
+    what a stage of ``dvc.yaml`` must depend on and what a row's ``source`` digest covers.
+
+    Args:
+        entries: dotted module names, e.g. ``carryover.studies.cuts``.
+    """
+    found: dict[str, Path] = {}
+    waiting = list(entries)
+    while waiting:
+        name = waiting.pop()
+        path = _module_path(name)
+        if path is None or name in found:
+            continue
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting.append(node.module)
+                waiting += [f"{node.module}.{alias.name}" for alias in node.names]
+    return sorted(found.values())
+
+
+def _module_path(name: str) -> Path | None:
+    parts = name.split(".")
+    if parts[0] != PACKAGE.name or len(parts) == 1:
+        return None
+    path = PACKAGE.joinpath(*parts[1:]).with_suffix(".py")
+    return path if path.exists() else None
+
+
+def source_digest(*entries: str) -> str:
+    """Digest of all code that the modules run from this package."""
+    return digest_of_files(modules_of(*entries))
+
+
+# --- device and seeds --------------------------------------------------------------------------
+
+
+def device(name: str) -> torch.device:
+    """The device to compute on.
+
+    Args:
+        name: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+    Raises:
+        ConfigError: another name, or ``cuda`` where torch finds no GPU.
+    """
+    import torch
+
+    kinds = {"auto": "cuda" if torch.cuda.is_available() else "cpu", "cpu": "cpu", "cuda": "cuda"}
+    kind = pick(kinds, name, "--device")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "--device: expected a GPU for 'cuda', torch finds none; use --device cpu, or install a "
+            "driver of version 580 or newer (in a container: --gpus all)"
+        )
+    return torch.device(kind)
+
+
+def chosen_device() -> str:
+    """The name given by ``--device``, handed through DVC in ``CARRYOVER_DEVICE``."""
+    return os.environ.get("CARRYOVER_DEVICE", "auto")
+
+
+def quiet() -> bool:
+    """Whether ``--quiet`` asked for no progress."""
+    return bool(os.environ.get("CARRYOVER_QUIET"))
+
+
+def workers() -> int:
+    """Processes to spread independent trainings over: the cores this process may use."""
+    return int(os.environ.get("CARRYOVER_WORKERS") or len(os.sched_getaffinity(0)))
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """A random stream of its own for each purpose, so that adding one never moves another.
+
+    Args:
+        seed: the run's seed.
+        purpose: what is drawn, e.g. ``cuts/sample/3``.
+    """
+    import torch
+
+    state = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(state[:8]) >> 1)
+
+
+# --- rows --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of a study, with what it was made from.
+
+    Attributes:
+        study, item: the study and the stage item that made it (``cuts``, ``fr``).
+        preset: the preset that the study's parameters started from.
+        cell: the axes (fraction, cut, repeat, task, ...) and their values.
+        split: ``train``, ``validation`` or ``test``.
+        metric, value: what was measured; accuracies lie in 0..1.
+        n: images that the value is over.
+        data, weights, params, source: digests of the images, the pretrained weights, the
+            parameters and the code.
+        precision: floating-point type of the computation.
+    """
+
+    study: str
+    item: str
+    preset: str
+    cell: dict[str, Any]
+    split: str
+    metric: str
+    value: float
+    n: int
+    data: str
+    weights: str
+    params: str
+    source: str
+    precision: str
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as JSON lines, whole or not at all."""
+    write_text(path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of one ``rows.jsonl``.
+
+    Raises:
+        DataError: no such file, or a line that is not a row.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: expected rows, found no file; run the stage that writes it")
+    return parse_rows(path.read_text(), str(path))
+
+
+def parse_rows(text: str, origin: str) -> list[Row]:
+    """Rows from the text of a ``rows.jsonl``; `origin` names it in messages.
+
+    Raises:
+        DataError: a line is not a row.
+    """
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            rows.append(Row(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{origin}:{number}: expected a row, got {line[:60]!r}") from error
+    return rows
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and move it: readers see the old file or the new one.
+
+    Raises:
+        KitError: the disk is full or the folder cannot be written; the old file is untouched.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`, for bytes."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _cannot_write(path: Path, error: OSError) -> KitError:
+    return KitError(
+        f"{path}: expected to write this file, got {error.strerror!r}; nothing was changed: "
+        "free space or mend the folder's permissions, then run again"
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that is byte-equal for equal values: sorted keys, indent 2, final newline."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+# --- scratch -----------------------------------------------------------------------------------
+
+
+class Scratch:
+    """Finished cells of a stage, kept so that a killed run goes on where it stopped.
+
+    One JSON line a cell, appended and synced when the cell is done. The folder is named after a
+    digest of everything that the cells depend on, so other parameters never see them.
+    """
+
+    def __init__(self, stage: str, key: dict[str, Any]) -> None:
+        self.folder = scratch_root() / stage.replace("@", "-") / digest(key)
+        self.path = self.folder / "cells.jsonl"
+
+    def cells(self) -> dict[str, Any]:
+        """Finished cells by name. A last line torn by a kill is dropped, here and in the file."""
+        if not self.path.exists():
+            return {}
+        whole, cells = [], {}
+        for line in self.path.read_text().splitlines(keepends=True):
+            try:
+                name, value = json.loads(line)
+            except ValueError:
+                break
+            whole.append(line if line.endswith("\n") else line + "\n")
+            cells[name] = value
+        write_text(self.path, "".join(whole))
+        return cells
+
+    def add(self, name: str, value: Any) -> None:
+        """Keep one finished cell.
+
+        Raises:
+            KitError: the disk is full.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(json.dumps([name, value]) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def clear(self) -> None:
+        """Forget the cells: the stage is done."""
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            path.unlink()
+        if self.folder.exists():
+            self.folder.rmdir()
+
+
+@contextlib.contextmanager
+def alone(name: str, what: str) -> Iterator[None]:
+    """Hold a lock for the length of a block; the lock goes with the process, however it ends.
+
+    Args:
+        name: file name of the lock in the scratch folder.
+        what: what runs, for the message (``carryover reproduce``).
+    Raises:
+        KitError: another process holds it.
+    """
+    path = scratch_root() / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise KitError(
+                f"expected to be the only {what} here, process {file.read().strip() or '?'} is "
+                "running; wait for it or stop it, then run again"
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def log(stage: str, facts: dict[str, Any]) -> None:
+    """Append what must not enter results (seconds, device, versions) to ``.logs/<stage>.jsonl``."""
+    path = home() / ".logs" / f"{stage.replace('@', '-')}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(facts, sort_keys=True) + "\n")
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean; the sum is exact, so the order of the values does not matter."""
+    import math
+
+    return math.fsum(values) / len(values)
