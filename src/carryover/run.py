@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,13 +86,22 @@ def modules_of(*entries: str) -> list[Path]:
         if path is None or name in found:
             continue
         found[name] = path
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in _executed(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 waiting += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 waiting.append(node.module)
                 waiting += [f"{node.module}.{alias.name}" for alias in node.names]
     return sorted(found.values())
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under ``if TYPE_CHECKING:``."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _executed(node)
 
 
 def _module_path(name: str) -> Path | None:
@@ -106,6 +115,23 @@ def _module_path(name: str) -> Path | None:
 def source_digest(*entries: str) -> str:
     """Digest of all code that the modules run from this package."""
     return digest_of_files(modules_of(*entries))
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage knows of its execution.
+
+    Attributes:
+        stage: its name in ``dvc.yaml`` (``cuts@fr``).
+        params, source: digests of the parameters it reads and of the code it runs.
+        refuse_edited: raises when those parameters were edited since the stage started; called
+            just before results are written.
+    """
+
+    stage: str
+    params: str
+    source: str
+    refuse_edited: Callable[[], None]
 
 
 # --- device and seeds --------------------------------------------------------------------------
@@ -350,16 +376,52 @@ def alone(name: str, what: str) -> Iterator[None]:
         yield
 
 
+# --- telling ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
+    """A progress bar for long work; calling what it yields counts one part done.
+
+    Under ``carryover reproduce`` the count goes to the file it names, and it draws the bar.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    told = os.environ.get("CARRYOVER_PROGRESS")
+
+    def tell() -> None:
+        if told:
+            Path(told).write_text(f"{done} {total}")
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_console(), disable=quiet() or bool(told)) as bars:
+        bar = bars.add_task(what, total=total, completed=done)
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            bars.advance(bar)
+            tell()
+
+        tell()
+        yield advance
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def log(stage: str, facts: dict[str, Any]) -> None:
     """Append what must not enter results (seconds, device, versions) to ``.logs/<stage>.jsonl``."""
     path = home() / ".logs" / f"{stage.replace('@', '-')}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(facts, sort_keys=True) + "\n")
-
-
-def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean; the sum is exact, so the order of the values does not matter."""
-    import math
-
-    return math.fsum(values) / len(values)

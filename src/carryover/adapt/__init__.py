@@ -1,0 +1,1 @@
+"""Ways to adapt a pretrained network to a new task."""

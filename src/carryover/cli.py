@@ -1,0 +1,216 @@
+"""The command line. Heavy packages are imported inside the commands that need them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carryover import __version__
+from carryover.errors import KitError, pick
+
+app = typer.Typer(
+    name="carryover",
+    help="What does a pretrained vision representation carry over to the next task?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Data sets: list, check, prepare.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+DEVICES = ("auto", "cpu", "cuda")
+OURS = 3  # exit code of a fault that is ours
+
+
+def main() -> None:
+    """Run the command line; turn errors into the documented exit codes."""
+    try:
+        app()
+    except KitError as error:
+        _record_error(str(error))
+        print(f"carryover: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        sys.exit(OURS)
+
+
+def _record_error(message: str) -> None:
+    """Hand a stage's message to the `reproduce` that started it."""
+    told = os.environ.get("CARRYOVER_ERROR")
+    if told:
+        Path(told).write_text(message)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda", help="auto: a GPU if there is one.")
+    ] = "",
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    """Options of every command; they reach the stages that DVC starts by the environment."""
+    if device:
+        os.environ["CARRYOVER_DEVICE"] = pick({d: d for d in DEVICES}, device, "--device")
+    if quiet:
+        os.environ["CARRYOVER_QUIET"] = "1"
+
+
+@app.command()
+def reproduce(
+    studies: Annotated[list[str] | None, typer.Argument(help="Studies; all by default.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run every stage again.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="With --fresh: not if these params were finished.")
+    ] = False,
+) -> None:
+    """Run the pipeline through DVC, compare with the committed results, print the summary."""
+    from carryover.reproduce import reproduce as work
+
+    raise typer.Exit(work(studies or [], fresh=fresh, once=once))
+
+
+@app.command()
+def run(
+    stage: Annotated[str, typer.Argument(help="Stage of dvc.yaml, without its item.")],
+    item: Annotated[str, typer.Option(help="Item of the stage.")] = "",
+) -> None:
+    """Run one stage: what dvc.yaml calls."""
+    from carryover.stages import run_stage
+
+    run_stage(stage, item)
+
+
+@app.command()
+def preset(
+    name: Annotated[str, typer.Argument(help="Preset to write into params.yaml.")] = "",
+    study: Annotated[str, typer.Option(help="Only this study's part.")] = "",
+    check: Annotated[
+        bool, typer.Option("--check", help="Say which preset params.yaml equals; exit 1 if none.")
+    ] = False,
+) -> None:
+    """Write a preset into params.yaml, keeping its comments, or say which one it holds."""
+    from carryover import presets
+
+    if check:
+        text, equal = presets.describe()
+        print(text)
+        raise typer.Exit(0 if equal else 1)
+    print(presets.apply(name, study))
+
+
+@app.command()
+def keep(name: Annotated[str, typer.Argument(help="Preset whose rows these are.")]) -> None:
+    """Copy rows and summaries to results/NAME/, where they stay under git."""
+    from carryover.presets import keep as work
+
+    for folder in work(name):
+        print(folder)
+
+
+@app.command("list")
+def list_() -> None:
+    """List studies, stages, presets, data sets and networks."""
+    from carryover.overview import overview
+
+    print(overview())
+
+
+@app.command()
+def check() -> None:
+    """Read params.yaml strictly; run nothing."""
+    from carryover.overview import check as work
+
+    print(work())
+
+
+@app.command()
+def doctor(
+    verify: Annotated[bool, typer.Option("--verify", help="Check every digest.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Delete what can be made again.")] = False,
+) -> None:
+    """Check the environment, and with --verify every digest of data, models and DVC's cache."""
+    from carryover.doctor import examine
+
+    text, good = examine(verify=verify, fix=fix)
+    print(text)
+    raise typer.Exit(0 if good else 1)
+
+
+@app.command()
+def report(
+    only: Annotated[str, typer.Option(help="Only this study.")] = "",
+) -> None:
+    """Make the tables, figures and page again from the rows."""
+    from carryover.reproduce import report as work
+
+    print(work(only))
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="Revision or experiment.")] = "HEAD",
+    after: Annotated[str, typer.Argument(help="The same; the working tree by default.")] = "",
+    absolute: Annotated[float, typer.Option("--abs", help="Smallest change that counts.")] = 0.0,
+    relative: Annotated[float, typer.Option("--rel", help="The same, as a share.")] = 0.0,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare rows of two revisions with intervals; exit 1 on a significant change."""
+    from carryover.overview import compare_revisions
+
+    text, significant = compare_revisions(before, after or None, absolute, relative, json_)
+    print(text)
+    raise typer.Exit(1 if significant else 0)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """Counts, classes and digests of the known data sets."""
+    from carryover.overview import data_table
+
+    print(data_table())
+
+
+@data_app.command("check")
+def data_check(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Sets, folder:PATH or parquet:PATH; all of params.")
+    ] = None,
+) -> None:
+    """Check sets against their digests and known counts; refuse a short or altered copy."""
+    from carryover.overview import check_data
+
+    for line in check_data(names or []):
+        print(line)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    names: Annotated[list[str], typer.Argument(help="Sets to prepare under data/sets.")],
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch them with torchvision if they are absent.")
+    ] = False,
+) -> None:
+    """Decode, count, digest and write sets."""
+    from carryover.overview import prepare_data
+
+    for line in prepare_data(names, download):
+        print(line)

@@ -1,0 +1,49 @@
+"""The ``cuts`` section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from carryover.config.networks import Training, classes
+from carryover.config.reader import at_least, distinct
+
+Setting = Literal["fr", "f", "r", "none", "ft", "baseline"]
+
+
+@dataclass(frozen=True)
+class Cuts(Training):
+    """The cut study."""
+
+    preset: str
+    pretrained: str
+    dataset: str
+    classes: tuple[int, ...]
+    settings: tuple[Setting, ...]
+    cuts: tuple[int, ...]
+    fractions: tuple[float, ...]
+    repeats: tuple[int, ...]
+    seeding: Literal["purpose", "repeat"]
+    test_on: Literal["test", "train"]
+    best_by: Literal["validation", "test"]
+
+    def faults(self) -> list[str]:
+        found = super().faults() + classes(self.classes)
+        for name in ("settings", "cuts", "fractions"):
+            found += distinct(getattr(self, name), name)
+        if "baseline" not in self.settings:
+            found.append("settings: expected 'baseline' among them, every gain is measured to it")
+        for i, fraction in enumerate(self.fractions):
+            if not 0 < fraction <= 1:
+                found.append(
+                    f"fractions[{i}]: expected a share of the training images above 0 and at most "
+                    f"1, got {fraction}"
+                )
+        if len(self.repeats) != len(self.fractions):
+            found.append(
+                f"repeats: expected one number a fraction ({len(self.fractions)}), "
+                f"got {len(self.repeats)}"
+            )
+        for i, repeats in enumerate(self.repeats):
+            found += at_least(repeats, f"repeats[{i}]", 2)
+        return found

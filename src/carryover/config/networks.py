@@ -1,0 +1,77 @@
+"""The ``pretrain`` section, and the training keys that every study of a network has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from carryover.config.reader import at_least, between, distinct
+
+
+@dataclass(frozen=True)
+class Network:
+    """The small CNN of the cut study (`models.cnn`)."""
+
+    depth: int
+    channels: int
+    kernel: int
+    activation: Literal["relu", "tanh", "gelu"]
+    pool_every: int
+    pool_stride: int
+    hidden: int
+
+    def faults(self) -> list[str]:
+        odd = [] if self.kernel % 2 else [f"kernel: expected an odd number, got {self.kernel}"]
+        return (
+            odd
+            + at_least(self.depth, "depth", 1)
+            + at_least(self.channels, "channels", 1)
+            + at_least(self.pool_every, "pool_every", 0)
+            + at_least(self.pool_stride, "pool_stride", 1)
+            + at_least(self.hidden, "hidden", 0)
+        )
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained; the same keys wherever one is."""
+
+    lr: float
+    batch_size: int
+    epochs: int
+    max_updates: int
+    evaluate_every: int
+    patience: int
+    restore_best: Literal["always", "on_stop"]
+    validation_fraction: float
+    stratified_validation: bool
+
+    def faults(self) -> list[str]:
+        return (
+            between(self.lr, "lr", above=0.0)
+            + at_least(self.batch_size, "batch_size", 1)
+            + at_least(self.epochs, "epochs", 1)
+            + at_least(self.max_updates, "max_updates", 0)
+            + at_least(self.evaluate_every, "evaluate_every", 0)
+            + at_least(self.patience, "patience", 0)
+            + between(self.validation_fraction, "validation_fraction", above=0.0, below=1.0)
+        )
+
+
+@dataclass(frozen=True)
+class Pretrain(Training):
+    """One supervised source network of the ``pretrain`` section."""
+
+    dataset: str
+    classes: tuple[int, ...]
+    threads: int
+    network: Network
+
+    def faults(self) -> list[str]:
+        return super().faults() + classes(self.classes) + at_least(self.threads, "threads", 1)
+
+
+def classes(values: tuple[int, ...]) -> list[str]:
+    """Faults of a list of class ids."""
+    few = [] if len(values) > 1 else [f"classes: expected at least 2, got {len(values)}"]
+    return few + distinct(values, "classes")

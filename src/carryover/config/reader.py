@@ -1,0 +1,164 @@
+"""Strict reading of YAML into frozen dataclasses: every fault at once, under its dotted path."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from carryover.errors import ConfigError, listed
+from carryover.run import digest
+
+SLUG = re.compile(r"[a-z0-9-]+")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The YAML tree of a file, numbers as DVC reads them (``1e-5`` is a number).
+
+    Raises:
+        ConfigError: no such file, not YAML, or not a mapping.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: expected the parameters, found no file; call carryover from the top folder "
+            "of a checkout"
+        )
+    try:
+        tree = YAML(typ="safe", pure=True).load(path.read_text())
+    except (YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: expected YAML, got: {reason}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, got {_kind(tree)}")
+    return tree
+
+
+def section_digest(path: Path, *sections: str) -> str:
+    """Digest of some sections of a file as they stand now; dots lead into a section."""
+    tree = load(path)
+    return digest({name: _at(tree, name) for name in sections})
+
+
+def _at(tree: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def refuse_edited(path: Path, before: str, *sections: str) -> None:
+    """Stop before results are written when the sections changed while a stage ran.
+
+    Args:
+        before: `section_digest` of the same sections at the stage's start.
+    Raises:
+        ConfigError: they differ now. DVC would record the new values for results of the old.
+    """
+    if section_digest(path, *sections) != before:
+        raise ConfigError(
+            f"{path}: expected {listed(sections)} to stay as they were when this stage started, "
+            "they were edited meanwhile; no rows were written, run again"
+        )
+
+
+def build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+    """`value` as a `kind`; what does not fit is added to `faults`."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        (kind,) = [arg for arg in args if arg is not type(None)]
+        return build(kind, value, path, faults)
+    if dataclasses.is_dataclass(kind):
+        return __build_section(kind, value, path, faults)
+    if origin is Literal:
+        if value not in args or isinstance(value, bool):
+            faults.append(f"{path}: expected one of {listed(map(str, args))}, got {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list) or not value:
+            faults.append(f"{path}: expected a list with at least one entry, got {_kind(value)}")
+            return ()
+        return tuple(build(args[0], v, f"{path}[{i}]", faults) for i, v in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            faults.append(f"{path}: expected a mapping of names, got {_kind(value)}")
+            return {}
+        return {k: build(args[1], v, f"{path}.{k}", faults) for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        faults.append(f"{path}: expected {TYPE_NAMES[kind]}, got {_kind(value)}")
+    return value
+
+
+def __build_section(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+    dot = f"{path}." if path else ""
+    if not isinstance(value, dict):
+        faults.append(f"{path}: expected a mapping, got {_kind(value)}")
+        return None
+    hints = get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in value:
+        if key not in known:
+            faults.append(f"{dot}{key}: unknown key, expected {listed(known)}; take it out")
+    for key in known:
+        if key not in value:
+            what = "section" if dataclasses.is_dataclass(hints[key]) else "key"
+            faults.append(f"{dot}{key}: expected this {what}, it is missing; add it")
+    count = len(faults)
+    built = {k: build(hints[k], value[k], f"{dot}{k}", faults) for k in known if k in value}
+    if len(faults) > count or len(built) < len(known):
+        return None
+    section = kind(**built)
+    faults += [f"{dot}{fault}" for fault in section.faults()]
+    return section
+
+
+TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    names = {dict: "a mapping", list: "a list"} | TYPE_NAMES
+    name = names.get(type(value), type(value).__name__)
+    return name if isinstance(value, dict | list) else f"{name} ({value!r})"
+
+
+# --- rules -------------------------------------------------------------------------------------
+
+
+def at_least(value: int, name: str, least: int) -> list[str]:
+    """Fault of a number below its least value."""
+    return [] if value >= least else [f"{name}: expected at least {least}, got {value}"]
+
+
+def between(value: float, name: str, above: float, below: float = float("inf")) -> list[str]:
+    if above < value < below:
+        return []
+    upper = "" if below == float("inf") else f" and below {below:g}"
+    return [f"{name}: expected a number above {above:g}{upper}, got {value}"]
+
+
+def distinct(values: tuple[Any, ...], name: str) -> list[str]:
+    """Fault of a list that holds an entry twice."""
+    twice = sorted({str(v) for v in values if values.count(v) > 1})
+    return [f"{name}: expected each entry once, got {listed(twice)} twice"] if twice else []
+
+
+def each_slug(names: tuple[str, ...], where: str) -> list[str]:
+    """Faults of names that cannot be part of a stage name."""
+    wrong = [name for name in names if not SLUG.fullmatch(name)]
+    return [f"{where}: expected names of a-z, 0-9 and -, got {name!r}" for name in wrong]
+
+
+def known(name: str, names: tuple[str, ...], path: str) -> list[str]:
+    """Fault of a name that is not listed."""
+    if name in names:
+        return []
+    return [f"{path}: expected one of {listed(names)}, got {name!r}; add it to data.names"]

@@ -1,0 +1,118 @@
+"""Dividing images into train and validation, and drawing smaller training sets.
+
+The published cut study (section 'Protocol' of its notes) holds out an unstratified tenth and draws
+equally many images of each class; both are here beside their corrected forms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from carryover.errors import ConfigError, DataError
+
+Rule = Literal["equal", "proportional"]
+
+
+def hold_out(
+    labels: Int64[Tensor, " n"], fraction: float, generator: torch.Generator, stratified: bool
+) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
+    """Rows to train on and rows held out.
+
+    Args:
+        fraction: share to hold out, 0 <= fraction < 1.
+        stratified: hold out ``round(fraction * n_class)`` images of each class, both results
+            sorted; else ``int(fraction * n)`` images of a permutation of all rows, in its order,
+            exactly as ``torch.utils.data.random_split`` with this generator.
+    Raises:
+        ConfigError: the fraction is outside its range.
+    """
+    if not 0 <= fraction < 1:
+        raise ConfigError(
+            f"fraction: expected a share of at least 0 and below 1 to hold out, got {fraction}"
+        )
+    if not stratified:
+        rows = torch.randperm(len(labels), generator=generator)
+        kept = len(labels) - int(fraction * len(labels))
+        return rows[:kept], rows[kept:]
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for rows in _shuffled_classes(labels, generator):
+        held[rows[: round(fraction * len(rows))]] = True
+    return (~held).nonzero()[:, 0], held.nonzero()[:, 0]
+
+
+def with_test(
+    labels: Sequence[int], splits: Sequence[str], fraction: float, generator: torch.Generator
+) -> list[str]:
+    """Split names as given, or a stratified share of ``train`` made ``test`` where there is none.
+
+    Raises:
+        ConfigError: the fraction is not a share.
+        DataError: no image would be in test.
+    """
+    rows = [row for row, split in enumerate(splits) if split == "train"]
+    named = list(splits)
+    if "test" in named or not rows:
+        return named
+    kept = torch.tensor([labels[row] for row in rows])
+    _, held = hold_out(kept, fraction, generator, stratified=True)
+    if not len(held):
+        raise DataError(
+            f"data.test_fraction: expected a share that gives test images, got none from {fraction}"
+            f" of {len(rows)} images; raise it"
+        )
+    for position in held.tolist():
+        named[rows[position]] = "test"
+    return named
+
+
+def balanced_subset(
+    labels: Int64[Tensor, " n"],
+    fraction: float,
+    generator: torch.Generator,
+    per_class_rule: Rule = "equal",
+) -> Int64[Tensor, " drawn"]:
+    """Rows of a smaller training set, class after class, drawn without replacement.
+
+    One full permutation a class is drawn whatever the quota, so with one generator seed the rows
+    of a smaller fraction are among those of a larger one.
+
+    Args:
+        fraction: of all images, 0 < fraction <= 1.
+        per_class_rule: ``equal``: ``int(n * fraction / C)`` images of each class, and of a class
+            with fewer all it has; ``proportional``: ``int(n_class * fraction)``.
+    Raises:
+        ConfigError: the fraction is outside its range.
+        DataError: some class would give no image.
+    Source: the published cut study, final state (``equal``).
+    """
+    if not 0 < fraction <= 1:
+        raise ConfigError(f"fraction: expected a share above 0 and up to 1 to draw, got {fraction}")
+    counts = [count for count in torch.bincount(labels).tolist() if count]
+    if per_class_rule == "equal":
+        quotas = [int(len(labels) * fraction / len(counts))] * len(counts)
+        smallest = len(counts) / len(labels)
+    else:
+        quotas = [int(count * fraction) for count in counts]
+        smallest = 1 / min(counts)
+    if min(quotas) == 0:
+        raise DataError(
+            f"fraction: expected at least one image a class, got none from {fraction} of "
+            f"{len(labels)} images in {len(counts)} classes; "
+            f"the smallest usable fraction is {math.ceil(smallest * 1e6) / 1e6:g}"
+        )
+    classes = zip(_shuffled_classes(labels, generator), quotas, strict=True)
+    return torch.cat([rows[:quota] for rows, quota in classes])
+
+
+def _shuffled_classes(
+    labels: Int64[Tensor, " n"], generator: torch.Generator
+) -> Iterator[Int64[Tensor, " _"]]:
+    for label in torch.bincount(labels).nonzero()[:, 0].tolist():
+        rows = (labels == label).nonzero()[:, 0]
+        yield rows[torch.randperm(len(rows), generator=generator)]

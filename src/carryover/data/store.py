@@ -1,0 +1,300 @@
+"""The prepared form of a data set: shards of images and a manifest, whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from carryover import run
+from carryover.data import sources
+from carryover.data.catalog import Source, expect_known, source_digest
+from carryover.data.images import Encoded, Images, Table, as_channels, decode
+from carryover.errors import DataError, listed
+
+SHARD_BYTES = 128 * 2**20
+RAW_LIMIT = 64 * 64 * 3  # values an image; larger ones are smaller on disk as their source bytes
+ORDER = ("train", "validation", "test")
+
+
+def prepare(
+    name: str,
+    source: Source,
+    out: Path,
+    size: int,
+    test_fraction: float,
+    seed: int,
+    cache_folder: Path,
+    download: bool = False,
+) -> dict[str, Any]:
+    """Read a data set, check it and write its prepared form; equal inputs give equal bytes.
+
+    Every image is decoded once. `out` is replaced as a whole, or left as it is on failure.
+
+    Args:
+        name: a known name's counts and shape are asserted.
+        size: px of the digits.
+        test_fraction, seed: how a test part is held out of a set that has none.
+        cache_folder: where digests of the source's files are remembered.
+        download: torchvision's files only: fetch them where they are absent.
+    Returns:
+        The manifest.
+    Raises:
+        DataError: the source cannot be used; `out` is untouched.
+    """
+    table = _table(source, size, test_fraction, seed, download)
+    counts = {split: table.splits.count(split) for split in ORDER if split in table.splits}
+    expect_known(name, table.origin, counts, len(table.class_names))
+    pixels, channels, shape = _decoded(table)
+    expect_known(name, table.origin, counts, len(table.class_names), (channels, *shape))
+    work = out.parent / f".{out.name}.partial"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        splits = {}
+        for split in counts:
+            rows = [row for row, part in enumerate(table.splits) if part == split]
+            splits[split] = _write(_images(table, rows, pixels, channels), split, work)
+        facts = {
+            "name": name,
+            "kind": source.kind,
+            "source": source_digest(source, cache_folder),
+            "class_names": list(table.class_names),
+            "channels": channels,
+            "shape": [channels, *shape] if shape else "mixed",
+            "layout": "encoded" if pixels is None else "raw",
+            "splits": splits,
+            "digest": _set_digest(splits),
+        }
+        run.write_json(work / "manifest.json", facts)
+        shutil.rmtree(out, ignore_errors=True)
+        work.replace(out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return facts
+
+
+def _table(source: Source, size: int, test_fraction: float, seed: int, download: bool) -> Table:
+    if source.kind == "digits":
+        return sources.digits(size, test_fraction, seed)
+    assert source.path is not None
+    if source.kind == "torchvision":
+        return sources.torchvision_files(source.path, source.torchvision_class, download)
+    reader = sources.folder if source.kind == "folder" else sources.parquet
+    return reader(source.path, test_fraction, seed)
+
+
+def _decoded(table: Table) -> tuple[UInt8[Tensor, "n c h w"] | None, int, tuple[int, ...]]:
+    """Pixels when all images have one small size, channels of the set, and (h, w) or ()."""
+    if isinstance(table.images, Tensor):
+        return table.images, table.images.shape[1], tuple(table.images.shape[2:])
+    kept: list[Tensor] = []
+    channels, sizes, small = 1, set(), True
+    for row in _progress(len(table.images), f"decoding {table.origin}"):
+        image = decode(table.content(row), table.place(row))
+        channels = max(channels, len(image))
+        sizes.add(tuple(image.shape[1:]))
+        small = small and len(sizes) == 1 and channels * image[0].numel() <= RAW_LIMIT
+        if small:
+            kept.append(image)
+        else:
+            kept.clear()
+    shape = sizes.pop() if len(sizes) == 1 else ()
+    if not small:
+        return None, channels, shape
+    return torch.stack([as_channels(image, channels) for image in kept]), channels, shape
+
+
+def _progress(count: int, what: str) -> Iterator[int]:
+    from rich.console import Console
+    from rich.progress import track
+
+    hidden, console = run.quiet() or not sys.stderr.isatty(), Console(stderr=True)
+    yield from track(range(count), what, console=console, transient=True, disable=hidden)
+
+
+def _images(
+    table: Table, rows: list[int], pixels: UInt8[Tensor, "n c h w"] | None, channels: int
+) -> Images:
+    index = torch.tensor(rows)
+    images = Images(
+        labels=torch.tensor(table.labels)[index],
+        class_names=table.class_names,
+        ids=index,
+        columns={name: [values[row] for row in rows] for name, values in table.columns.items()},
+        digest="",
+        pixels=_packed(table, rows, channels) if pixels is None else pixels[index],
+    )
+    return replace(images, digest=images.rows_digest())
+
+
+def _packed(table: Table, rows: list[int], channels: int) -> Encoded:
+    blobs, spans, waiting = [], [], bytearray()
+    for row in rows:
+        content = table.content(row)
+        if waiting and len(waiting) + len(content) > SHARD_BYTES:
+            blobs.append(torch.frombuffer(waiting, dtype=torch.uint8))
+            waiting = bytearray()
+        spans.append((len(blobs), len(waiting), len(waiting) + len(content)))
+        waiting += content
+    blobs.append(torch.frombuffer(waiting, dtype=torch.uint8))
+    return Encoded(tuple(blobs), torch.tensor(spans), channels)
+
+
+def _set_digest(splits: dict[str, Any]) -> str:
+    return run.digest({split: facts["digest"] for split, facts in splits.items()})
+
+
+def _write(images: Images, split: str, folder: Path) -> dict[str, Any]:
+    shards = enumerate(_shards(images))
+    contents = {f"{split}-{number:05d}.safetensors": save(shard) for number, shard in shards}
+    if images.columns:
+        contents[f"{split}-columns.parquet"] = _columns_bytes(images.columns)
+    for name, content in contents.items():
+        run.write_bytes(folder / name, content)
+    return {
+        "images": len(images),
+        "per_class": _per_class(images),
+        "digest": images.digest,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }
+
+
+def _shards(images: Images) -> Iterator[dict[str, Tensor]]:
+    pixels = images.pixels
+    if isinstance(pixels, Encoded):
+        for number, blob in enumerate(pixels.blobs):
+            here = pixels.spans[:, 0] == number
+            shard = {"labels": images.labels[here], "ids": images.ids[here]}
+            yield shard | {"bytes": blob, "ends": pixels.spans[here, 2]}
+    else:
+        step = max(1, SHARD_BYTES // pixels[0].numel())
+        for start in range(0, len(images), step):
+            part = slice(start, start + step)
+            shard = {"labels": images.labels[part], "ids": images.ids[part]}
+            yield shard | {"pixels": pixels[part]}
+
+
+def _columns_bytes(columns: dict[str, list[Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _per_class(images: Images) -> list[int]:
+    return torch.bincount(images.labels, minlength=len(images.class_names)).tolist()
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """What a prepared set says of itself: names, counts and digests.
+
+    Raises:
+        DataError: the set is not prepared, or its manifest was altered.
+    """
+    path = folder / "manifest.json"
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text())
+        if _set_digest(facts["splits"]) != facts["digest"]:
+            raise ValueError("the digest of its splits differs")
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path}: expected a prepared data set, found none; run `dvc repro data@{folder.name}`"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _altered(path) from error
+    return facts
+
+
+def _altered(path: Path) -> DataError:
+    return DataError(
+        f"{path}: expected the file as it was prepared, got other bytes or none; run "
+        f"`dvc repro -f data@{path.parent.name}`"
+    )
+
+
+def load(folder: Path, split: str) -> Images:
+    """The images of one split of a prepared set.
+
+    Raises:
+        DataError: the set is not prepared, has no such split, or a file of it was altered.
+    """
+    facts = manifest(folder)
+    if split not in facts["splits"]:
+        raise DataError(
+            f"{folder.name}: expected a split among {listed(facts['splits'])}, got {split!r}"
+        )
+    files = facts["splits"][split]["files"]
+    for name, expected in files.items():
+        try:
+            with (folder / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _altered(folder / name) from error
+        if found != expected:
+            raise _altered(folder / name)
+    shards = [load_file(folder / name) for name in sorted(files) if name.endswith(".safetensors")]
+    return Images(
+        labels=torch.cat([shard["labels"] for shard in shards]),
+        class_names=tuple(facts["class_names"]),
+        ids=torch.cat([shard["ids"] for shard in shards]),
+        columns=_columns(folder / f"{split}-columns.parquet"),
+        digest=facts["splits"][split]["digest"],
+        pixels=_pixels(shards, facts["channels"]),
+    )
+
+
+def _columns(path: Path) -> dict[str, list[Any]]:
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return {}
+    with pq.ParquetFile(path) as file:
+        return dict(file.read().to_pydict())
+
+
+def _pixels(shards: list[dict[str, Tensor]], channels: int) -> Tensor | Encoded:
+    if "pixels" in shards[0]:
+        parts = [shard["pixels"] for shard in shards]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+    spans = []
+    for number, shard in enumerate(shards):
+        ends = shard["ends"]
+        starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+        spans.append(torch.stack([torch.full_like(ends, number), starts, ends], 1))
+    return Encoded(tuple(shard["bytes"] for shard in shards), torch.cat(spans), channels)
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """The manifest, after every file, count and digest of the set was compared with it.
+
+    Raises:
+        DataError: something differs; the message names it.
+    """
+    facts = manifest(folder)
+    for split, about in facts["splits"].items():
+        images = load(folder, split)
+        said = (about["images"], about["per_class"], about["digest"])
+        if said != (len(images), _per_class(images), images.rows_digest()):
+            raise _altered(folder / "manifest.json")
+    counts = {split: about["images"] for split, about in facts["splits"].items()}
+    shape = None if facts["shape"] == "mixed" else facts["shape"]
+    expect_known(facts["name"], str(folder), counts, len(facts["class_names"]), shape)
+    return facts
+
+
+def is_stale(folder: Path, source: Source, cache_folder: Path) -> bool:
+    """Whether the source's files are other ones than those the set was prepared from."""
+    return bool(manifest(folder)["source"] != source_digest(source, cache_folder))

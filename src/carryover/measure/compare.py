@@ -1,0 +1,405 @@
+"""Whether two sets of rows say the same, within a tolerance and within chance.
+
+Rows of one quantity (study, item, cell, split, metric) form a group; its repeats are paired by
+``repeat`` and ``seed`` of the cell. A group has changed significantly when its mean moved by more
+than the tolerance and chance would move it so far, in any of the groups, less often than 1 - level.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carryover.errors import DataError, listed
+from carryover.measure.statistics import (
+    Interval,
+    holm,
+    paired_difference,
+    paired_p,
+    proportions_difference,
+    proportions_p,
+)
+from carryover.run import Row, parse_rows, read_rows
+
+REPEAT_AXES = ("repeat", "seed")  # axes of a cell that number its repeats
+ROWS = "reports/*/runs/*/rows.jsonl"
+PLACE = ("study", "item", "cell", "split", "metric")
+NUMBERS = ("before", "after", "difference", "interval", "p", "pairs")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A group that both sides have and that is not equal in every repeat.
+
+    Attributes:
+        cell: the axes without those that number repeats.
+        before, after: means over the paired repeats.
+        difference: after - before, with its interval (not widened for the number of groups).
+        p: Holm-adjusted over all changes.
+        n_pairs: repeats that both sides have.
+        significant: beyond the tolerance and beyond chance.
+        reason: why it is, or is not.
+    """
+
+    study: str
+    item: str
+    cell: dict[str, Any]
+    split: str
+    metric: str
+    before: float
+    after: float
+    difference: Interval
+    p: float
+    n_pairs: int
+    significant: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """Rows of a group that one side lacks.
+
+    Attributes:
+        cell: the axes without those that number repeats.
+        n_rows: how many rows.
+        whole: the other side has no row at all of this group.
+    """
+
+    study: str
+    item: str
+    cell: dict[str, Any]
+    split: str
+    metric: str
+    n_rows: int
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between two sets of rows.
+
+    Attributes:
+        n_groups: groups that were compared, equal ones included.
+        changes: groups that differ at all, worst first.
+        only_before, only_after: rows that the other side lacks.
+    """
+
+    n_groups: int
+    changes: list[Change]
+    only_before: list[Unpaired]
+    only_after: list[Unpaired]
+
+    @property
+    def significant(self) -> bool:
+        """Whether a change is significant or rows have gone."""
+        return bool(self.only_before) or any(change.significant for change in self.changes)
+
+
+# --- comparing ---------------------------------------------------------------------------------
+
+GroupKey = tuple[str, str, str, str, str]  # study, item, cell as JSON, split, metric
+Group = dict[str, Row]  # by repeat and seed, as JSON
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Values of a group that differs, paired by repeat."""
+
+    key: GroupKey
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    n_before: int
+    n_after: int
+
+    @property
+    def is_accuracy(self) -> bool:
+        values = np.concatenate([self.before, self.after])
+        in_range = bool(((values >= 0) & (values <= 1)).all())
+        return self.key[4] == "accuracy" and min(self.n_before, self.n_after) > 0 and in_range
+
+
+def compare(
+    before: list[Row], after: list[Row], absolute: float, relative: float, level: float = 0.95
+) -> Comparison:
+    """Compare two sets of rows.
+
+    Two pairs or more: paired t test; accuracies count as rounded to whole images. One pair of
+    accuracies: test of two proportions, for which the spread between seeds is not known. One
+    pair of anything else: any difference counts as real.
+
+    Args:
+        before, after: rows of any studies, in any order.
+        absolute, relative: a mean may move by the larger of `absolute` (in the metric's unit)
+            and `relative` times its size before.
+        level: 1 - level is the chance of any false alarm where nothing changed.
+    Raises:
+        DataError: a side has two rows for the same group and repeat, or a tolerance is negative.
+    """
+    if not (absolute >= 0 and relative >= 0):
+        raise DataError(
+            f"expected tolerances of 0 or more, got {absolute} and {relative}; drop the sign"
+        )
+    old, new = _groups(before, "before"), _groups(after, "after")
+    shared = [key for key in old if key in new and old[key].keys() & new[key].keys()]
+    differing = [
+        pairs
+        for pairs in (_pairs(key, old[key], new[key]) for key in shared)
+        if not np.array_equal(pairs.before, pairs.after, equal_nan=True)
+    ]
+    tested = [_tested(pairs, level) for pairs in differing]
+    adjusted = holm([p for _, p in tested])
+    changes = [
+        _change(
+            pairs,
+            difference,
+            p,
+            max(absolute, relative * abs(float(pairs.before.mean()))),
+            1 - level,
+        )
+        for pairs, (difference, _), p in zip(differing, tested, adjusted, strict=True)
+    ]
+    changes.sort(key=lambda change: _rank(change, absolute, relative))
+    return Comparison(len(shared), changes, _unpaired(old, new), _unpaired(new, old))
+
+
+def _groups(rows: Iterable[Row], side: str) -> dict[GroupKey, Group]:
+    groups: dict[GroupKey, Group] = {}
+    for row in rows:
+        cell = {axis: value for axis, value in row.cell.items() if axis not in REPEAT_AXES}
+        repeat = json.dumps([row.cell.get(axis) for axis in REPEAT_AXES])
+        key = (row.study, row.item, json.dumps(cell, sort_keys=True), row.split, row.metric)
+        group = groups.setdefault(key, {})
+        if repeat in group:
+            raise DataError(
+                f"expected one row for {' '.join(key)}, {' and '.join(REPEAT_AXES)} {repeat}, got "
+                f"two {side}; run that stage again, or compare with another revision"
+            )
+        group[repeat] = row
+    return groups
+
+
+def _pairs(key: GroupKey, old: Group, new: Group) -> _Pairs:
+    rows = [(old[repeat], new[repeat]) for repeat in old if repeat in new]
+    return _Pairs(
+        key,
+        np.array([a.value for a, _ in rows], dtype=np.float64),
+        np.array([b.value for _, b in rows], dtype=np.float64),
+        min(a.n for a, _ in rows),
+        min(b.n for _, b in rows),
+    )
+
+
+def _tested(pairs: _Pairs, level: float) -> tuple[Interval, float]:
+    """Difference of the means and its p-value."""
+    before, after, n_before, n_after = pairs.before, pairs.after, pairs.n_before, pairs.n_after
+    difference = float(after.mean() - before.mean())
+    if not math.isfinite(difference):
+        return Interval(math.nan, math.nan, math.nan), 0.0
+    if len(before) > 1:
+        step = 1 / min(n_before, n_after) if pairs.is_accuracy else 0.0
+        return paired_difference(after, before, level, step), paired_p(after, before, step)
+    if pairs.is_accuracy:
+        a, b = round(float(after[0]) * n_after), round(float(before[0]) * n_before)
+        interval = proportions_difference(a, n_after, b, n_before, level)
+        return interval, proportions_p(a, n_after, b, n_before)
+    return Interval(difference, difference, difference), 0.0
+
+
+def _change(
+    pairs: _Pairs, difference: Interval, p: float, tolerance: float, alpha: float
+) -> Change:
+    study, item, cell, split, metric = pairs.key
+    size = abs(difference.value)
+    if math.isnan(size):
+        significant, reason = True, "a value is not a finite number"
+    elif size <= tolerance:
+        significant, reason = False, f"within the tolerance of {tolerance:.3g}"
+    elif p >= alpha:
+        significant, reason = False, f"beyond the tolerance of {tolerance:.3g}, within chance"
+    else:
+        significant, reason = True, f"beyond the tolerance of {tolerance:.3g} and beyond chance"
+    return Change(
+        study,
+        item,
+        json.loads(cell),
+        split,
+        metric,
+        float(pairs.before.mean()),
+        float(pairs.after.mean()),
+        difference,
+        p,
+        len(pairs.before),
+        significant,
+        reason,
+    )
+
+
+def _rank(change: Change, absolute: float, relative: float) -> tuple[bool, float]:
+    """Significant ones first, then by how often the tolerance fits into the difference."""
+    tolerance = max(absolute, relative * abs(change.before), 1e-12)
+    size = abs(change.difference.value)
+    return not change.significant, -math.inf if math.isnan(size) else -size / tolerance
+
+
+def _unpaired(mine: dict[GroupKey, Group], other: dict[GroupKey, Group]) -> list[Unpaired]:
+    found = []
+    for key, group in mine.items():
+        n_rows = len(group.keys() - other.get(key, {}).keys())
+        if n_rows:
+            study, item, cell, split, metric = key
+            whole = key not in other
+            found.append(Unpaired(study, item, json.loads(cell), split, metric, n_rows, whole))
+    return found
+
+
+# --- showing -----------------------------------------------------------------------------------
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as a plain dict; numbers that are not finite become null."""
+    return {"significant": comparison.significant, **_plain(asdict(comparison))}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_table(comparison: Comparison, limit: int) -> list[list[str]]:
+    """A comparison as header and at most `limit` lines of text, worst first.
+
+    Significant changes, rows that have gone, other changes, then rows that are new.
+    """
+    changes = [_line(change) for change in comparison.changes]
+    worst = sum(change.significant for change in comparison.changes)
+    gone = [_line_unpaired(rows, "gone") for rows in comparison.only_before]
+    new = [_line_unpaired(rows, "new") for rows in comparison.only_after]
+    return [
+        [*PLACE, *NUMBERS, "verdict"],
+        *(changes[:worst] + gone + changes[worst:] + new)[:limit],
+    ]
+
+
+def _line(change: Change) -> list[str]:
+    verdict = "significant: " if change.significant else ""
+    return [
+        *_place(change),
+        f"{change.before:.4g}",
+        f"{change.after:.4g}",
+        f"{change.difference.value:+.4g}",
+        f"[{change.difference.low:+.4g}, {change.difference.high:+.4g}]",
+        f"{change.p:.2g}",
+        str(change.n_pairs),
+        verdict + change.reason,
+    ]
+
+
+def _line_unpaired(rows: Unpaired, what: str) -> list[str]:
+    verdict = f"{what}: {rows.n_rows} row{'s' if rows.n_rows > 1 else ''}"
+    return [*_place(rows), *[""] * len(NUMBERS), verdict + ("" if rows.whole else " of this cell")]
+
+
+def _place(entry: Change | Unpaired) -> list[str]:
+    cell = " ".join(f"{axis}={value}" for axis, value in sorted(entry.cell.items()))
+    return [entry.study, entry.item, cell, entry.split, entry.metric]
+
+
+# --- rows of a revision ------------------------------------------------------------------------
+
+
+def rows_at(revision: str | None, folder: Path) -> list[Row]:
+    """All rows of a checkout's ``reports/*/runs/*/rows.jsonl``, sorted by path.
+
+    Args:
+        revision: whatever git resolves to a commit, or the name of a DVC experiment; the commit
+            is read without checking it out. None reads the working tree.
+        folder: the checkout.
+    Raises:
+        DataError: no git checkout, no such revision, or a line that is not a row.
+    """
+    if revision is None:
+        return [row for path in sorted(folder.glob(ROWS)) for row in read_rows(path)]
+    commit = _commit(revision, folder)
+    blobs = _blobs(commit, folder)
+    texts = _contents(list(blobs.values()), folder)
+    return [
+        row
+        for path, text in zip(blobs, texts, strict=True)
+        for row in parse_rows(text, f"{revision}:{path}")
+    ]
+
+
+def _commit(revision: str, folder: Path) -> str:
+    there = _git(folder, "rev-parse", "--git-dir")
+    if there.returncode:
+        raise DataError(
+            f"{folder}: expected a git checkout, got {there.stderr.decode().strip()!r}; run this "
+            "in the folder that was cloned"
+        )
+    if not revision.startswith("-"):  # git would take it for an option
+        found = _git(folder, "rev-parse", "--verify", "-q", revision + "^{commit}")
+        if found.returncode == 0:
+            return found.stdout.decode().strip()
+    refs = _git(folder, "for-each-ref", "--format=%(refname)", "refs/exps").stdout.decode().split()
+    named = [ref for ref in refs if ref.rpartition("/")[2] == revision]
+    if not named:
+        raise DataError(
+            "expected a git revision or the name of an experiment, got "
+            f"{revision!r}; `git log` and `dvc exp list -A` show them"
+        )
+    if len(named) > 1:
+        raise DataError(
+            f"expected one experiment named {revision!r}, got {len(named)}; give one of "
+            f"{listed(named)}"
+        )
+    return _git(folder, "rev-parse", "--verify", named[0]).stdout.decode().strip()
+
+
+def _blobs(commit: str, folder: Path) -> dict[str, str]:
+    """Path below the folder and git's id of each file of rows, sorted by path."""
+    listing = _git(folder, "ls-tree", "-r", "-z", commit, "--", "reports/").stdout.decode()
+    entries = (entry.split("\t", 1) for entry in listing.split("\0") if entry)
+    return {
+        path: about.split()[2]
+        for about, path in sorted(entries, key=lambda entry: entry[1])
+        if PurePosixPath(path).match(ROWS) and path.count("/") == ROWS.count("/")
+    }
+
+
+def _contents(ids: list[str], folder: Path) -> list[str]:
+    """Texts of git objects, read by one process."""
+    answer = _git(folder, "cat-file", "--batch", given="".join(f"{id_}\n" for id_ in ids))
+    texts, rest = [], answer.stdout
+    for id_ in ids:
+        header, _, rest = rest.partition(b"\n")
+        words = header.split()
+        if len(words) != 3:
+            raise DataError(
+                f"expected git to hold {id_}, got {header.decode()!r}; fetch the whole history "
+                "(`git fetch --unshallow`)"
+            )
+        size = int(words[2])
+        texts.append(rest[:size].decode(errors="replace"))
+        rest = rest[size + 1 :]
+    return texts
+
+
+def _git(folder: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[bytes]:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        return subprocess.run(command, input=given.encode(), capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise DataError(
+            "expected git to be installed, found no such program; install it"
+        ) from error

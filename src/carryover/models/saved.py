@@ -1,0 +1,51 @@
+"""A trained network on disk: ``weights.safetensors`` and ``card.json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from carryover.errors import DataError
+from carryover.run import digest_of_files, write_bytes, write_json
+
+
+def save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
+    """Write weights, then the card with their digest: a folder with a card is whole."""
+    from safetensors.torch import save as to_bytes
+
+    weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    write_bytes(folder / "weights.safetensors", to_bytes(weights))
+    found = digest_of_files([folder / "weights.safetensors"])
+    write_json(folder / "card.json", card | {"weights": found})
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What a network is, what it was trained on and the digest of its weights.
+
+    Raises:
+        DataError: no card, or weights that are not the card's.
+    """
+    try:
+        card: dict[str, Any] = json.loads((folder / "card.json").read_text())
+        found = digest_of_files([folder / "weights.safetensors"])
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder}: expected weights.safetensors and card.json, cannot read them ({error}); "
+            f"run `dvc repro pretrain@{folder.name}`"
+        ) from error
+    if found != card.get("weights"):
+        raise DataError(
+            f"{folder}/weights.safetensors: expected digest {card.get('weights')}, got {found}: "
+            f"the file was altered; run `dvc repro -f pretrain@{folder.name}`"
+        )
+    return card
+
+
+def load_(folder: Path, network: nn.Module) -> None:
+    """Load weights into a network of the same architecture."""
+    from safetensors.torch import load_file
+
+    network.load_state_dict(load_file(folder / "weights.safetensors"))

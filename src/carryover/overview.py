@@ -1,0 +1,154 @@
+"""What there is: lists, strict reading of parameters, data sets, and differences of revisions."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from carryover import prepare, presets
+from carryover.config import params as config
+from carryover.data import catalog, store
+from carryover.errors import ConfigError, DataError, listed
+from carryover.measure.compare import as_json, as_table, compare, rows_at
+from carryover.stages import PARAMS, STAGES, items
+
+
+def overview() -> str:
+    """Studies, stages with their items, presets, data sets and networks, one line each."""
+    params = config.read(PARAMS)
+    stages = [
+        f"  {name}@{{{','.join(items(name, params))}}}" if stage.results else f"  {name}"
+        for name, stage in STAGES.items()
+    ]
+    studies = [name.removesuffix("-report") for name in STAGES if name.endswith("-report")]
+    return "\n".join(
+        [
+            f"studies   {listed(studies)}",
+            f"presets   {listed(presets.names())}",
+            f"data      {listed(catalog.DATASETS)}, any NAME.parquet or folder of data.root, "
+            "folder:PATH, parquet:PATH",
+            f"networks  {listed(params.pretrain)}",
+            "stages",
+            *stages,
+        ]
+    )
+
+
+def check() -> str:
+    """Read ``params.yaml`` strictly, and hold its classes against the sets that are prepared.
+
+    Raises:
+        ConfigError: every fault under its dotted path.
+    """
+    params = config.read(PARAMS)
+    uses = [("cuts", params.cuts.dataset, params.cuts.classes)]
+    uses += [(f"pretrain.{n}", r.dataset, r.classes) for n, r in params.pretrain.items()]
+    faults = []
+    for path, dataset, classes in uses:
+        known = _known_classes(dataset)
+        if known is not None and (absent := sorted(c for c in classes if not 0 <= c < known)):
+            faults.append(
+                f"{PARAMS}: {path}.classes: expected classes of {dataset}, 0 to {known - 1}, got "
+                f"{listed(map(str, absent))}"
+            )
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return f"{PARAMS}: no fault; {presets.describe()[0].splitlines()[0]}"
+
+
+def _known_classes(dataset: str) -> int | None:
+    """Classes of a set, from its manifest or the catalogue; None where neither knows it."""
+    folder = prepare.SETS / dataset
+    if (folder / "manifest.json").exists():
+        return len(store.manifest(folder)["class_names"])
+    known = catalog.DATASETS.get(dataset)
+    return known.classes if known else None
+
+
+def data_table() -> str:
+    """One line a set: known facts, where it would come from, counts and digest once prepared."""
+    params = config.read(PARAMS)
+    lines = []
+    for name in dict.fromkeys([*params.data.names, *catalog.DATASETS, *params.data.sources]):
+        folder = prepare.SETS / name
+        try:
+            source = prepare.find(params.data, name)
+            origin = f"{source.kind} {source.path or ''}".strip()
+        except DataError:
+            origin = "absent (set data.root, or `carryover data prepare " + name + " --download`)"
+        if (folder / "manifest.json").exists():
+            origin = f"prepared {_counts(store.manifest(folder))}  from {origin}"
+        lines.append(f"{name:16} {origin}")
+    return "\n".join(lines)
+
+
+def _counts(manifest: dict[str, Any]) -> str:
+    parts = ", ".join(f"{split} {about['images']}" for split, about in manifest["splits"].items())
+    return f"{parts}, {len(manifest['class_names'])} classes, digest {manifest['digest']}"
+
+
+def check_data(names: list[str]) -> Iterator[str]:
+    """Check each set: digests of a prepared one, else the files it would be prepared from.
+
+    Raises:
+        DataError: the first set that is short, altered or unreadable.
+    """
+    params = config.read(PARAMS)
+    for given in names or params.data.names:
+        name = given if ":" in given else given.replace("_", "-")
+        folder = prepare.SETS / name
+        if (folder / "manifest.json").exists():
+            manifest = store.check(folder)
+            prepare.refuse_stale(params.data, name)
+            yield f"{name}: as prepared; {_counts(manifest)}"
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            out = Path(scratch) / "set"
+            prepare.prepare(params.data, name, params.seed, download=False, out=out)
+            yield f"{name}: its files are good; {_counts(store.check(out))}"
+
+
+def prepare_data(names: list[str], download: bool) -> Iterator[str]:
+    """Prepare sets under ``data/sets``, as their stages would.
+
+    Raises:
+        DataError: a set that cannot be found or read, or that lacks images.
+    """
+    params = config.read(PARAMS)
+    for given in names:
+        name = given.replace("_", "-")
+        prepare.prepare(params.data, name, params.seed, download=download)
+        yield f"{prepare.SETS / name}: {_counts(store.manifest(prepare.SETS / name))}"
+
+
+def compare_revisions(
+    before: str, after: str | None, absolute: float, relative: float, as_data: bool
+) -> tuple[str, bool]:
+    """The differences between two revisions' rows as text or JSON, and whether any is significant.
+
+    Raises:
+        DataError: an unknown revision, or one without rows.
+    """
+    here = Path()
+    sides = [rows_at(before, here), rows_at(after, here)]
+    for name, rows in zip((before, after or "the working tree"), sides, strict=True):
+        if not rows:
+            raise DataError(f"diff: expected rows under reports/ in {name}, found none")
+    comparison = compare(sides[0], sides[1], absolute=absolute, relative=relative)
+    if as_data:
+        return json.dumps(as_json(comparison), indent=2), comparison.significant
+    return as_text(as_table(comparison, limit=40), comparison.significant), comparison.significant
+
+
+def as_text(table: list[list[str]], significant: bool) -> str:
+    """A table of strings in aligned columns, with the verdict below."""
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    ]
+    verdict = "significant change" if significant else "no significant change"
+    return "\n".join([*lines, verdict])

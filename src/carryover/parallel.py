@@ -1,0 +1,81 @@
+"""Independent trainings spread over the cores of one machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from carryover.errors import KitError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def spread(work: Callable[[T], R], tasks: Sequence[T], processes: int) -> Iterator[tuple[T, R]]:
+    """Results of ``work(task)`` as they finish, in no order, each computed on one thread.
+
+    With 0 processes (a GPU) the work is done here, one task after the other.
+
+    One thread a process makes small networks fastest, and makes results independent of the number
+    of cores. Processes are forked, so `work` may be a closure over loaded tensors; the caller must
+    not have used torch on several threads or on a GPU before.
+
+    Raises:
+        KitError: what `work` raised as such, or a process ended without a result.
+    """
+    if not processes:
+        yield from ((task, work(task)) for task in tasks)
+        return
+    context = multiprocessing.get_context("fork")
+    index = context.Value("i", 0)
+    results: Any = context.Queue()
+    parent = os.getpid()
+
+    def loop() -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        while os.getppid() == parent:
+            with index.get_lock():
+                i, index.value = index.value, index.value + 1
+            if i >= len(tasks):
+                return
+            try:
+                results.put((i, work(tasks[i]), None))
+            except KitError as error:
+                results.put((i, None, str(error)))
+                return
+
+    running = [context.Process(target=loop, daemon=True) for _ in range(min(processes, len(tasks)))]
+    for process in running:
+        process.start()
+    try:
+        for _ in tasks:
+            i, result, error = _next(results, running)
+            if error is not None:
+                raise KitError(error)
+            yield tasks[i], result
+    finally:
+        for process in running:
+            process.terminate()
+            process.join()
+
+
+def _next(results: Any, running: list[Any]) -> Any:
+    """The next result; notices processes that died instead of waiting for them for ever."""
+    while True:
+        dead = [process for process in running if process.exitcode not in (None, 0)]
+        idle = all(process.exitcode is not None for process in running)
+        try:
+            return results.get(timeout=0.5)
+        except queue.Empty:
+            if dead or idle:
+                code = dead[0].exitcode if dead else 0
+                raise KitError(
+                    f"training: expected every worker process to finish, one ended with code "
+                    f"{code} (-9 is often too little memory); run again to go on where it "
+                    "stopped, with fewer of them by CARRYOVER_WORKERS=1"
+                ) from None

@@ -1,0 +1,209 @@
+"""Presets: named sets of values for ``params.yaml``, and results kept under their names."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+from carryover import run
+from carryover.config import params as config
+from carryover.config import reader
+from carryover.errors import ConfigError, DataError, listed
+from carryover.stages import PARAMS, STAGES, expanded
+
+PRESETS = Path("presets")
+BASE = "mini"
+WHOLE = ("pretrain", "data.sources")  # mappings of names that a preset replaces, not merges
+
+
+def names() -> list[str]:
+    """Known presets; each is a file of ``presets/``."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def tree(name: str) -> dict[str, Any]:
+    """All values of a preset: those of mini, with what the preset's file changes.
+
+    Raises:
+        ConfigError: no preset of this name.
+    """
+    if name not in names():
+        raise ConfigError(f"preset: expected one of {listed(names())}, got {name!r}")
+    base = reader.load(PRESETS / f"{BASE}.yaml")
+    if name == BASE:
+        return base
+    return _merged(base, reader.load(PRESETS / f"{name}.yaml"), "")
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any], path: str) -> dict[str, Any]:
+    merged = copy.deepcopy(base)
+    for key, value in changes.items():
+        here = f"{path}.{key}" if path else key
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value, here) if both and here not in WHOLE else value
+    return merged
+
+
+def apply(name: str, study: str) -> str:
+    """Write a preset, or its part for one study, into ``params.yaml``; comments stay.
+
+    Lock entries and folders of items that are no longer listed are removed, so that nothing stale
+    is reported.
+
+    Returns:
+        What was done, in a sentence.
+    Raises:
+        ConfigError: an unknown preset or study, or a result that `config` refuses.
+    """
+    wanted = tree(name)
+    if study:
+        wanted = _with_study(reader.load(PARAMS), wanted, study)
+    config.parse(wanted, f"preset {name}")
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 100
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    document = yaml.load(PARAMS.read_text())
+    _assign_(document, wanted)
+    import io
+
+    buffer = io.StringIO()
+    yaml.dump(document, buffer)
+    run.write_text(PARAMS, buffer.getvalue())
+    removed = prune(config.read(PARAMS))
+    what = f"{PARAMS} now holds preset {name}" + (f" for {study}" if study else "")
+    return what + (f"; removed the results of {listed(removed)}" if removed else "")
+
+
+def _with_study(now: dict[str, Any], preset: dict[str, Any], study: str) -> dict[str, Any]:
+    """The current values with one study's section, and the networks and sets it needs."""
+    studies = [
+        key for key, value in preset.items() if isinstance(value, dict) and "preset" in value
+    ]
+    if study not in studies:
+        raise ConfigError(f"--study: expected one of {listed(studies)}, got {study!r}")
+    wanted = copy.deepcopy(now) | {study: preset[study]}
+    networks = now["pretrain"] | preset["pretrain"]
+    used = dict.fromkeys(wanted[key]["pretrained"] for key in studies)
+    wanted["pretrain"] = {name: networks[name] for name in used}
+    sets = [wanted[key]["dataset"] for key in studies]
+    sets += [network["dataset"] for network in wanted["pretrain"].values()]
+    wanted["data"] = copy.deepcopy(now["data"]) | {"names": list(dict.fromkeys(sets))}
+    return wanted
+
+
+def _assign_(document: Any, values: dict[str, Any]) -> None:
+    """Set a commented mapping to `values`, touching only what differs."""
+    for key in [key for key in document if key not in values]:
+        del document[key]
+    for key, value in values.items():
+        old = document.get(key)
+        if isinstance(value, dict) and isinstance(old, dict) and old:
+            _assign_(old, value)
+        elif isinstance(value, list) and isinstance(old, list):
+            _assign_list_(old, value)
+        elif old != value or type(old) is not type(value) or key not in document:
+            document[key] = value
+
+
+def _assign_list_(old: Any, new: list[Any]) -> None:
+    """Change a commented list in place; what follows its last entry stays last."""
+    if list(old) == new:
+        return
+    following = old.ca.items.pop(len(old) - 1, None)
+    old[:] = new
+    if following is not None:
+        old.ca.items[len(new) - 1] = following
+
+
+def prune(params: config.Params) -> list[str]:
+    """Remove lock entries and result folders of items that the parameters no longer list."""
+    from ruamel.yaml import YAML
+
+    listed_now = set(expanded(params))
+    removed = []
+    lock = Path("dvc.lock")
+    if lock.exists():
+        document = YAML(typ="safe", pure=True).load(lock.read_text()) or {}
+        stages = document.get("stages", {})
+        stale = [n for n in stages if n.split("@")[0] in STAGES and n not in listed_now]
+        if stale:
+            for name in stale:
+                del stages[name]
+            from dvc.utils.serialize import dump_yaml
+
+            dump_yaml(lock, document)
+            removed += stale
+    for name, stage in STAGES.items():
+        if not stage.results:
+            continue
+        for folder in Path(stage.results).parent.glob("*/"):
+            label = f"{name}@{folder.name}"
+            if label not in listed_now:
+                shutil.rmtree(folder)
+                removed += [label] if label not in removed else []
+    return removed
+
+
+def describe() -> tuple[str, bool]:
+    """Which preset ``params.yaml`` equals; else the nearest and what differs from it."""
+    config.read(PARAMS)
+    now = _flat(reader.load(PARAMS))
+    differing = {}
+    for name in names():
+        flat = _flat(tree(name))
+        keys = [key for key in {**now, **flat} if now.get(key, _NONE) != flat.get(key, _NONE)]
+        if not keys:
+            return f"{PARAMS} equals preset {name}", True
+        differing[name] = [
+            f"  {key}: {flat.get(key, _NONE)} -> {now.get(key, _NONE)}" for key in keys
+        ]
+    nearest = min(differing, key=lambda name: len(differing[name]))
+    lines = differing[nearest]
+    return "\n".join(
+        [f"{PARAMS} is nearest to preset {nearest}, {len(lines)} differ:", *lines]
+    ), False
+
+
+_NONE = "(absent)"
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {
+        key: leaf
+        for name, child in value.items()
+        for key, leaf in _flat(child, f"{path}.{name}" if path else str(name)).items()
+    }
+
+
+def keep(name: str) -> list[Path]:
+    """Copy each study's rows and summary to ``results/NAME/STUDY``.
+
+    Raises:
+        ConfigError: no such preset.
+        DataError: no rows at all, or rows that were made from another preset.
+    """
+    tree(name)
+    found = sorted(Path("reports").glob("*/runs/*/rows.jsonl"))
+    if not found:
+        raise DataError("reports/*/runs: expected rows to keep, found none; run `dvc repro`")
+    for path in found:
+        others = {row.preset for row in run.read_rows(path)} - {name}
+        if others:
+            raise DataError(
+                f"{path}: expected rows of preset {name}, got {listed(sorted(others))}; "
+                f"run `carryover preset {name}` and `dvc repro` first"
+            )
+    kept = []
+    for study in dict.fromkeys(path.parents[2] for path in found):
+        target = Path("results") / name / study.name
+        for path in (*study.glob("*.*"), *study.glob("runs/*/rows.jsonl")):
+            run.write_bytes(target / path.relative_to(study), path.read_bytes())
+        kept.append(target)
+    return kept

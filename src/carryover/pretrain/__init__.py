@@ -1,0 +1,1 @@
+"""Pretraining of source encoders inside the pipeline."""

@@ -1,0 +1,117 @@
+"""Supervised pretraining of a small CNN on the source classes of a data set.
+
+``dvc repro pretrain@cnn6-digits-0-4`` writes ``data/models/cnn6-digits-0-4/``. The mini preset's
+takes 10 s and 0.5 GB on two cores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from carryover import run
+from carryover.config.networks import Pretrain
+from carryover.data import splits, store, transforms
+from carryover.errors import pick
+from carryover.measure.accuracy import correct
+from carryover.models import saved
+from carryover.models.cnn import cnn
+from carryover.train import Budget, fit
+
+if TYPE_CHECKING:
+    from carryover.config.params import Params
+
+MEAN, STD = (0.5,), (0.5,)  # pixels to -1..1, as the reference study has it
+
+
+def stage(params: Params, item: str, context: run.Context) -> None:
+    """Train the network described by ``pretrain.<item>`` and save it with its accuracies."""
+    recipe = pick(params.pretrain, item, "pretrain")
+    torch.set_num_threads(recipe.threads)
+    device = run.device(run.chosen_device())
+    folder = Path("data/sets") / recipe.dataset
+    train = store.load(folder, "train").of_classes(recipe.classes)
+    test = store.load(folder, "test").of_classes(recipe.classes)
+    kept, held = splits.hold_out(
+        train.labels,
+        recipe.validation_fraction,
+        run.generator(params.seed, "pretrain/validation"),
+        recipe.stratified_validation,
+    )
+    parts = {"train": train.select(kept), "validation": train.select(held), "test": test}
+    inputs = {
+        name: transforms.normalise(part.floats(torch.arange(len(part))), MEAN, STD).to(device)
+        for name, part in parts.items()
+    }
+    labels = {name: part.labels.to(device) for name, part in parts.items()}
+
+    random = run.generator(params.seed, f"pretrain/{item}")
+    shape = tuple(inputs["train"].shape[1:])
+    network = build(recipe, shape, random).to(device)
+    scratch = run.Scratch(
+        context.stage,
+        {
+            "params": context.params,
+            "source": context.source,
+            "data": train.digest,
+            "torch": torch.__version__,
+            "device": device.type,
+        },
+    )
+
+    def validate() -> float:
+        return accuracy("validation")
+
+    def accuracy(split: str) -> float:
+        return correct(network, inputs[split], labels[split]) / len(labels[split])
+
+    outcome = fit(
+        network,
+        inputs["train"],
+        labels["train"],
+        torch.optim.Adam(network.parameters(), lr=recipe.lr),
+        budget(recipe),
+        random,
+        validate=validate,
+        snapshot=scratch.folder / "training.pt",
+    )
+    card = {
+        "name": item,
+        "network": dataclasses.asdict(recipe.network),
+        "image_shape": shape,
+        "dataset": recipe.dataset,
+        "classes": sorted(recipe.classes),
+        "data": train.digest,
+        "params": context.params,
+        "source": context.source,
+        "updates": outcome.updates,
+        "accuracy": {
+            split: {"value": accuracy(split), "n": len(part)} for split, part in parts.items()
+        },
+    }
+    context.refuse_edited()
+    folder = Path("data/models") / item
+    shutil.rmtree(folder, ignore_errors=True)
+    saved.save(folder, network, card)
+    scratch.clear()
+
+
+def build(recipe: Pretrain, image_shape: tuple[int, ...], random: torch.Generator) -> nn.Sequential:
+    """The recipe's network with new weights."""
+    shape: Any = image_shape
+    return cnn(
+        **dataclasses.asdict(recipe.network),
+        image_shape=shape,
+        classes=len(recipe.classes),
+        generator=random,
+    )
+
+
+def budget(recipe: Any) -> Budget:
+    """The training keys of a section as a `train.Budget`."""
+    return Budget(**{f.name: getattr(recipe, f.name) for f in dataclasses.fields(Budget)})

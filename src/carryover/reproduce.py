@@ -1,0 +1,244 @@
+"""Running the pipeline through DVC: progress, comparison with what is committed, summary."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from carryover import run
+from carryover.config import params as config
+from carryover.errors import ConfigError, KitError, listed
+from carryover.measure.compare import compare, rows_at
+from carryover.stages import PARAMS, STAGES, expanded
+
+PAGE = Path("reports/index.html")
+STARTS = "Running stage '"  # how DVC announces a stage
+GRACE_SECONDS = 10.0  # between asking DVC to stop and killing it
+
+
+def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
+    """Run all stages, or those of some studies; compare; print.
+
+    Args:
+        fresh: run every stage, also those whose results are up to date.
+        once: with `fresh`, only if these parameters were not finished here before.
+    Returns:
+        Exit code: 0, or 1 when results of unchanged parameters differ significantly from HEAD's.
+    Raises:
+        KitError: faulty parameters, an unknown study, another `reproduce` at work, or what a
+            stage refused.
+    """
+    params = config.read(PARAMS)
+    reports = [name for name in STAGES if name.endswith("-report")]
+    for study in studies:
+        if f"{study}-report" not in reports:
+            known = listed(name.removesuffix("-report") for name in reports)
+            raise ConfigError(f"reproduce: expected a study of {known}, got {study!r}")
+    if run.chosen_device() == "cuda":
+        run.device("cuda")
+    with run.alone("reproduce.lock", "`carryover reproduce`"):
+        marker = run.scratch_root() / "reproduced"
+        if once and marker.exists() and marker.read_text() == _params_digest():
+            fresh = False
+        started = time.monotonic()
+        _run_dvc(params, [f"{study}-report" for study in studies], fresh)
+        if not studies:
+            run.write_text(marker, _params_digest())
+        return _tell(time.monotonic() - started)
+
+
+def report(only: str) -> str:
+    """Make the reports of all studies, or of one, and the page again; says where they are."""
+    params = config.read(PARAMS)
+    names = [name for name in STAGES if name.endswith("-report")]
+    if only and f"{only}-report" not in names:
+        known = listed(name.removesuffix("-report") for name in names)
+        raise ConfigError(f"--only: expected one of {known}, got {only!r}")
+    for name in [f"{only}-report"] if only else names:
+        _run_here(name, params)
+    _run_here("report", params)
+    return str(PAGE)
+
+
+def _run_here(name: str, params: config.Params) -> None:
+    from carryover.stages import run_stage
+
+    run_stage(name, "")
+
+
+def _params_digest() -> str:
+    return hashlib.sha256(PARAMS.read_bytes()).hexdigest()
+
+
+# --- DVC ---------------------------------------------------------------------------------------
+
+
+def _run_dvc(params: config.Params, targets: list[str], fresh: bool) -> None:
+    """`dvc repro` with a bar for the stages and one for the work inside the stage."""
+    error = run.scratch_root() / "error"
+    progress = run.scratch_root() / "progress"
+    for path in (error, progress):
+        path.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "dvc", "repro", *targets]
+    command += ["--force", "--no-run-cache"] if fresh else []
+    bin_folder = str(Path(sys.executable).parent)
+    environment = os.environ | {
+        "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")]),
+        "CARRYOVER_PROGRESS": str(progress.resolve()),
+        "CARRYOVER_ERROR": str(error.resolve()),
+        "DVC_NO_ANALYTICS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    previous = {
+        sign: signal.signal(sign, lambda sign, _: _stop(process, sign))
+        for sign in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        total = 0 if targets else len(list(expanded(params)))
+        tail = _follow(process, total, progress)
+        code = process.wait()
+    finally:
+        for sign, handler in previous.items():
+            signal.signal(sign, handler)
+    if error.exists():
+        raise KitError(error.read_text())
+    if code:
+        print("".join(tail), file=sys.stderr)
+        raise RuntimeError(f"dvc repro ended with code {code}; its output is above")
+
+
+def _stop(process: subprocess.Popen[str], sign: int) -> None:
+    """Stop DVC and its stage, then end as the signal asks. Finished cells stay in scratch."""
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    raise SystemExit(128 + sign)
+
+
+def _follow(process: subprocess.Popen[str], total: int, counted: Path) -> list[str]:
+    """Draw progress from DVC's lines and the running stage's counts; returns the last lines."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    tail: list[str] = []
+    done = -1
+    ended = threading.Event()
+    bars = Progress(*columns, console=console, disable=run.quiet() or not console.is_terminal)
+    with bars:
+        stages = bars.add_task("stages", total=total or None)
+        inside = bars.add_task("", total=None, visible=False)
+
+        def watch() -> None:
+            while not ended.wait(0.2):
+                try:
+                    finished, of = map(int, counted.read_text().split())
+                except (OSError, ValueError):
+                    continue
+                bars.update(inside, completed=finished, total=of, visible=True)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        assert process.stdout
+        for line in process.stdout:
+            tail = [*tail[-60:], line]
+            if line.startswith(STARTS):
+                done += 1
+                name = line.removeprefix(STARTS).split("'")[0]
+                counted.unlink(missing_ok=True)
+                bars.update(inside, description=name, visible=False)
+                bars.update(stages, completed=done)
+                if not console.is_terminal and not run.quiet():
+                    of = f" of {total}" if total else ""
+                    console.print(f"stage {done + 1}{of}: {name}", highlight=False)
+        ended.set()
+        watcher.join()
+        bars.update(stages, completed=total or done + 1)
+        bars.update(inside, visible=False)
+    return tail
+
+
+# --- what came out -----------------------------------------------------------------------------
+
+
+def _tell(seconds: float) -> int:
+    """Print the studies' summaries, the comparison with HEAD and where the page is."""
+    console = Console()
+    for name in STAGES:
+        if not name.endswith("-report"):
+            continue
+        module = importlib.import_module(STAGES[name].module)
+        path = module.FOLDER / "summary.json"
+        if path.exists():
+            console.print(_table(*module.headline(json.loads(path.read_text()))))
+    text, code = _against_head()
+    console.print(f"{text}\nFinished in {seconds:.0f} s. Report: {PAGE}", highlight=False)
+    return code
+
+
+def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in header:
+        table.add_column(name)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def _against_head() -> tuple[str, int]:
+    """How the rows compare with HEAD's, and the exit code that follows."""
+    try:
+        committed = rows_at("HEAD", Path())
+    except KitError:
+        return "No commit to compare with.", 0
+    now = rows_at(None, Path())
+    if not committed:
+        return "No rows in HEAD to compare with.", 0
+    if _same_numbers(committed, now):
+        return f"All {len(now)} rows equal those of HEAD.", 0
+    result = compare(committed, now, absolute=0.0, relative=0.0)
+    changed = sum(change.significant for change in result.changes)
+    text = f"Rows differ from HEAD's: {changed} significant changes; `carryover diff` lists them."
+    same_params = (
+        subprocess.run(
+            ["git", "diff", "--quiet", "HEAD", "--", str(PARAMS)], check=False
+        ).returncode
+        == 0
+    )
+    return text, 1 if result.significant and same_params else 0
+
+
+def _same_numbers(before: list[run.Row], after: list[run.Row]) -> bool:
+    def numbers(rows: list[run.Row]) -> list[Any]:
+        return sorted(
+            json.dumps([r.study, r.item, r.cell, r.split, r.metric, r.value, r.n]) for r in rows
+        )
+
+    return numbers(before) == numbers(after)

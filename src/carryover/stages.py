@@ -1,0 +1,90 @@
+"""The stages of ``dvc.yaml`` by name: which function runs, which parameters it reads."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from carryover import run
+from carryover.config import params as config
+from carryover.config import reader
+from carryover.errors import ConfigError, listed, pick
+
+PARAMS = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of ``dvc.yaml``.
+
+    Attributes:
+        module: defines ``stage(params, item, context)``; with what it imports, the stage's code.
+        sections: dotted sections of ``params.yaml`` that it reads; ``{item}`` stands for the item.
+        results: folder of one item's results, or "" where the stage has no items.
+    """
+
+    module: str
+    sections: tuple[str, ...]
+    results: str = ""
+
+
+def items(name: str, params: config.Params) -> tuple[str, ...]:
+    """The items of a stage that ``params.yaml`` lists now, () for a stage without items."""
+    lists: dict[str, tuple[str, ...]] = {
+        "data": params.data.names,
+        "pretrain": tuple(params.pretrain),
+        "cuts": params.cuts.settings,
+    }
+    return lists.get(name, ())
+
+
+def expanded(params: config.Params) -> Iterator[str]:
+    """Names of all stages as DVC lists them (``cuts@fr``)."""
+    for name, stage in STAGES.items():
+        if stage.results:
+            yield from (f"{name}@{item}" for item in items(name, params))
+        else:
+            yield name
+
+
+def run_stage(name: str, item: str) -> None:
+    """Run one stage; its results appear whole or not at all.
+
+    Raises:
+        ConfigError: an unknown stage or item, or parameters that are faulty or were edited while
+            the stage ran.
+    """
+    stage = pick(STAGES, name, "carryover run")
+    params = config.read(PARAMS)
+    known = items(name, params)
+    if stage.results and item not in known:
+        raise ConfigError(
+            f"carryover run {name} --item: expected one of {listed(known)}, got {item!r}"
+        )
+    sections = tuple(section.format(item=item) for section in stage.sections)
+    before = reader.section_digest(PARAMS, *sections)
+    module = importlib.import_module(stage.module)
+    context = run.Context(
+        stage=f"{name}@{item}" if stage.results else name,
+        params=before,
+        source=run.source_digest(stage.module),
+        refuse_edited=lambda: reader.refuse_edited(PARAMS, before, *sections),
+    )
+    module.stage(params, item, context)
+
+
+STAGES = {
+    "data": Stage(
+        "carryover.prepare",
+        ("seed", "data.root", "data.sources", "data.digits_size", "data.test_fraction"),
+        "data/sets/{item}",
+    ),
+    "pretrain": Stage(
+        "carryover.pretrain.supervised", ("seed", "pretrain.{item}"), "data/models/{item}"
+    ),
+    "cuts": Stage("carryover.studies.cuts", ("seed", "cuts"), "reports/cuts/runs/{item}"),
+    "cuts-report": Stage("carryover.studies.cuts_report", ("cuts",)),
+    "report": Stage("carryover.report.site", ()),
+}

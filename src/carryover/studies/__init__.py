@@ -1,0 +1,1 @@
+"""The studies: flat recipes, one file each."""
