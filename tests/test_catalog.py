@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from image_files import write_folder, write_mnist
 
 from carryover.data.catalog import (
     DATASETS,
@@ -18,6 +17,7 @@ from carryover.data.catalog import (
     source_digest,
 )
 from carryover.errors import DataError
+from image_files import write_folder, write_mnist
 
 
 def test_catalog_imports_no_torch() -> None:
@@ -144,5 +144,5 @@ def test_a_copy_that_differs_from_the_known_set_is_refused() -> None:
         expect_known("mnist", "x", good, 9)
     with pytest.raises(DataError, match=r"expected \(1, 28, 28\) channels, .* got \(3, 28, 28\)"):
         expect_known("mnist", "x", good, 10, (3, 28, 28))
-    with pytest.raises(DataError, match="digits: expected 1797 all images, got 1000"):
+    with pytest.raises(DataError, match="digits: expected 1797 images, got 1000"):
         expect_known("digits", "x", {"train": 1000}, 10)

@@ -7,13 +7,13 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from image_files import encoded, picture
 from PIL import Image
 from torch import Tensor
 
 from carryover.data.images import Encoded, Images, decode
 from carryover.data.transforms import normalise, resize, to_rgb
 from carryover.errors import DataError
+from image_files import encoded, picture
 
 
 def raw_images() -> Images:

@@ -108,8 +108,8 @@ def resolve(
                 return Source("parquet" if packed else "folder", place / folder)
     fetch = f", or `carryover data prepare {name} --download`" if known else ""
     raise DataError(
-        f"data set {name!r}: expected its files, looked for "
-        f"{', '.join(looked) or 'none because data.root is not set'} and found nothing; set "
+        f"data set {name!r}: expected its files, found none ("
+        f"{'looked for ' + ', '.join(looked) if looked else 'data.root is not set'}); set "
         f"data.root to the folder that holds it, add {name}: folder:PATH or {name}: parquet:PATH "
         f"to data.sources{fetch}"
     )
@@ -213,10 +213,10 @@ def expect_known(
     known = DATASETS.get(name)
     if known is None:
         return
-    wanted = dict(known.splits) or {"all": known.images}
-    found = dict(counts) if known.splits else {"all": sum(counts.values())}
+    wanted = dict(known.splits) or {"": known.images}
+    found = dict(counts) if known.splits else {"": sum(counts.values())}
     facts: list[tuple[str, Any, Any]] = [
-        (f"{number} {split} images", number, found.get(split, 0))
+        (f"{number} {split} images".replace("  ", " "), number, found.get(split, 0))
         for split, number in wanted.items()
     ]
     facts += [(f"no {split} images", 0, found[split]) for split in found if split not in wanted]

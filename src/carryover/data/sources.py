@@ -80,15 +80,16 @@ def folder(path: Path, test_fraction: float, seed: int) -> Table:
     splits: list[str] = []
     classes: list[str] = []
     for split, place in _split_folders(path):
-        for name in _sub_folders(place):
+        names = _sub_folders(place)
+        if not names:
+            raise DataError(f"{place}: expected class folders with images, found none; add them")
+        for name in names:
             images = [file for file in files_below(place / name) if _is_image(file)]
             if not images:
                 raise DataError(f"{place / name}: expected images, found none; take the folder out")
             files += images
             splits += [split] * len(images)
             classes += [name] * len(images)
-    if not files:
-        raise DataError(f"{path}: expected class folders with images, found none; mend the path")
     trained = {name for name, split in zip(classes, splits, strict=True) if split == "train"}
     for name, split in zip(classes, splits, strict=True):
         if trained and name not in trained:
@@ -96,13 +97,13 @@ def folder(path: Path, test_fraction: float, seed: int) -> Table:
                 f"{path}: expected the same class folders in every split, got {name!r} in {split} "
                 "and not in train; rename it or take it out"
             )
-    names = tuple(sorted(set(classes)))
+    class_names = tuple(sorted(set(classes)))
     table = Table(
         origin=str(path),
         images=files,
-        labels=[names.index(name) for name in classes],
+        labels=[class_names.index(name) for name in classes],
         splits=splits,
-        class_names=names,
+        class_names=class_names,
         columns={"file": [file.relative_to(path).as_posix() for file in files]},
     )
     return _with_test(table, test_fraction, seed)
@@ -118,8 +119,7 @@ def _split_folders(path: Path) -> list[tuple[str, Path]]:
             f"{path}: expected split folders only ({listed(SPLITS)}) beside each other, got "
             f"{strange[0]!r} too; move it out"
         )
-    order = list(SPLITS)
-    return [(SPLITS[name], path / name) for name in sorted(names, key=order.index)]
+    return [(SPLITS[name], path / name) for name in sorted(names, key=list(SPLITS).index)]
 
 
 def _sub_folders(path: Path) -> list[str]:
@@ -234,7 +234,7 @@ def _from_arrow(table: pyarrow.Table, splits: list[str], path: Path) -> Table:
         images=images,
         labels=labels,
         splits=splits,
-        class_names=tuple(names.get(label, str(label)) for label in range(count)),
+        class_names=tuple(str(names.get(label, label)) for label in range(count)),
         columns=columns,
     )
 

@@ -31,7 +31,7 @@ from carryover.run import Row, parse_rows, read_rows
 
 REPEAT_AXES = ("repeat", "seed")  # axes of a cell that number its repeats
 ROWS = "reports/*/runs/*/rows.jsonl"
-PLACE = ("study", "item", "cell", "split", "metric")
+AXES = ("study", "item", "cell", "split", "metric")
 NUMBERS = ("before", "after", "difference", "interval", "p", "pairs")
 
 
@@ -105,25 +105,9 @@ class Comparison:
 
 # --- comparing ---------------------------------------------------------------------------------
 
-GroupKey = tuple[str, str, str, str, str]  # study, item, cell as JSON, split, metric
+Place = tuple[str, str, str, str, str]  # study, item, cell as JSON, split, metric
 Group = dict[str, Row]  # by repeat and seed, as JSON
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Values of a group that differs, paired by repeat."""
-
-    key: GroupKey
-    before: NDArray[np.float64]
-    after: NDArray[np.float64]
-    n_before: int
-    n_after: int
-
-    @property
-    def is_accuracy(self) -> bool:
-        values = np.concatenate([self.before, self.after])
-        in_range = bool(((values >= 0) & (values <= 1)).all())
-        return self.key[4] == "accuracy" and min(self.n_before, self.n_after) > 0 and in_range
+Values = NDArray[np.float64]
 
 
 def compare(
@@ -148,115 +132,95 @@ def compare(
             f"expected tolerances of 0 or more, got {absolute} and {relative}; drop the sign"
         )
     old, new = _groups(before, "before"), _groups(after, "after")
-    shared = [key for key in old if key in new and old[key].keys() & new[key].keys()]
-    differing = [
-        pairs
-        for pairs in (_pairs(key, old[key], new[key]) for key in shared)
-        if not np.array_equal(pairs.before, pairs.after, equal_nan=True)
-    ]
-    tested = [_tested(pairs, level) for pairs in differing]
-    adjusted = holm([p for _, p in tested])
-    changes = [
-        _change(
-            pairs,
-            difference,
-            p,
-            max(absolute, relative * abs(float(pairs.before.mean()))),
-            1 - level,
+    places = [place for place in old if place in new and old[place].keys() & new[place].keys()]
+    tested = []
+    for place in places:
+        pairs = [
+            (row, new[place][repeat]) for repeat, row in old[place].items() if repeat in new[place]
+        ]
+        x, y = (
+            np.array([row.value for row in side], dtype=np.float64)
+            for side in zip(*pairs, strict=True)
         )
-        for pairs, (difference, _), p in zip(differing, tested, adjusted, strict=True)
-    ]
-    changes.sort(key=lambda change: _rank(change, absolute, relative))
-    return Comparison(len(shared), changes, _unpaired(old, new), _unpaired(new, old))
+        if not np.array_equal(x, y, equal_nan=True):
+            n = min(row.n for pair in pairs for row in pair)
+            tested.append((place, x, y, *_tested(place, x, y, n, level)))
+    adjusted = holm([p for *_, p in tested])
+    ranked = []
+    for (place, x, y, difference, _), p in zip(tested, adjusted, strict=True):
+        tolerance = max(absolute, relative * abs(float(x.mean())))
+        change = _change(place, x, y, difference, p, tolerance, 1 - level)
+        size = abs(difference.value) / max(tolerance, 1e-12)
+        ranked.append((not change.significant, -math.inf if math.isnan(size) else -size, change))
+    changes = [change for *_, change in sorted(ranked, key=lambda entry: entry[:2])]
+    return Comparison(len(places), changes, _unpaired(old, new), _unpaired(new, old))
 
 
-def _groups(rows: Iterable[Row], side: str) -> dict[GroupKey, Group]:
-    groups: dict[GroupKey, Group] = {}
+def _groups(rows: Iterable[Row], side: str) -> dict[Place, Group]:
+    groups: dict[Place, Group] = {}
     for row in rows:
         cell = {axis: value for axis, value in row.cell.items() if axis not in REPEAT_AXES}
         repeat = json.dumps([row.cell.get(axis) for axis in REPEAT_AXES])
-        key = (row.study, row.item, json.dumps(cell, sort_keys=True), row.split, row.metric)
-        group = groups.setdefault(key, {})
+        place = (row.study, row.item, json.dumps(cell, sort_keys=True), row.split, row.metric)
+        group = groups.setdefault(place, {})
         if repeat in group:
             raise DataError(
-                f"expected one row for {' '.join(key)}, {' and '.join(REPEAT_AXES)} {repeat}, got "
-                f"two {side}; run that stage again, or compare with another revision"
+                f"expected one row for {' '.join(place)} and {REPEAT_AXES} {repeat}, got two "
+                f"{side}; run that stage again, or compare with another revision"
             )
         group[repeat] = row
     return groups
 
 
-def _pairs(key: GroupKey, old: Group, new: Group) -> _Pairs:
-    rows = [(old[repeat], new[repeat]) for repeat in old if repeat in new]
-    return _Pairs(
-        key,
-        np.array([a.value for a, _ in rows], dtype=np.float64),
-        np.array([b.value for _, b in rows], dtype=np.float64),
-        min(a.n for a, _ in rows),
-        min(b.n for _, b in rows),
-    )
-
-
-def _tested(pairs: _Pairs, level: float) -> tuple[Interval, float]:
-    """Difference of the means and its p-value."""
-    before, after, n_before, n_after = pairs.before, pairs.after, pairs.n_before, pairs.n_after
-    difference = float(after.mean() - before.mean())
+def _tested(place: Place, x: Values, y: Values, n: int, level: float) -> tuple[Interval, float]:
+    """Difference y - x of the means over n images and its p-value."""
+    difference = float(y.mean()) - float(x.mean())
     if not math.isfinite(difference):
         return Interval(math.nan, math.nan, math.nan), 0.0
-    if len(before) > 1:
-        step = 1 / min(n_before, n_after) if pairs.is_accuracy else 0.0
-        return paired_difference(after, before, level, step), paired_p(after, before, step)
-    if pairs.is_accuracy:
-        a, b = round(float(after[0]) * n_after), round(float(before[0]) * n_before)
-        interval = proportions_difference(a, n_after, b, n_before, level)
-        return interval, proportions_p(a, n_after, b, n_before)
+    in_range = bool(min(x.min(), y.min()) >= 0 and max(x.max(), y.max()) <= 1)
+    is_accuracy = place[-1] == "accuracy" and n > 0 and in_range
+    if len(x) > 1:
+        step = 1 / n if is_accuracy else 0.0
+        return paired_difference(y, x, level, step), paired_p(y, x, step)
+    if is_accuracy:
+        a, b = round(float(y[0]) * n), round(float(x[0]) * n)
+        return proportions_difference(a, n, b, n, level), proportions_p(a, n, b, n)
     return Interval(difference, difference, difference), 0.0
 
 
 def _change(
-    pairs: _Pairs, difference: Interval, p: float, tolerance: float, alpha: float
+    place: Place,
+    x: Values,
+    y: Values,
+    difference: Interval,
+    p: float,
+    tolerance: float,
+    alpha: float,
 ) -> Change:
-    study, item, cell, split, metric = pairs.key
-    size = abs(difference.value)
+    size, limit = abs(difference.value), f"the tolerance of {tolerance:.3g}"
+    significant = False
     if math.isnan(size):
         significant, reason = True, "a value is not a finite number"
-    elif size <= tolerance:
-        significant, reason = False, f"within the tolerance of {tolerance:.3g}"
+    elif size <= tolerance * (1 + 1e-9):  # 0.71 - 0.7 is within 0.01
+        reason = f"within {limit}"
     elif p >= alpha:
-        significant, reason = False, f"beyond the tolerance of {tolerance:.3g}, within chance"
+        reason = f"beyond {limit}, within chance"
     else:
-        significant, reason = True, f"beyond the tolerance of {tolerance:.3g} and beyond chance"
-    return Change(
-        study,
-        item,
-        json.loads(cell),
-        split,
-        metric,
-        float(pairs.before.mean()),
-        float(pairs.after.mean()),
-        difference,
-        p,
-        len(pairs.before),
-        significant,
-        reason,
-    )
+        significant, reason = True, f"beyond {limit} and beyond chance"
+    study, item, cell, split, metric = place
+    means = float(x.mean()), float(y.mean())
+    about = (study, item, json.loads(cell), split, metric)
+    return Change(*about, *means, difference, p, len(x), significant, reason)
 
 
-def _rank(change: Change, absolute: float, relative: float) -> tuple[bool, float]:
-    """Significant ones first, then by how often the tolerance fits into the difference."""
-    tolerance = max(absolute, relative * abs(change.before), 1e-12)
-    size = abs(change.difference.value)
-    return not change.significant, -math.inf if math.isnan(size) else -size / tolerance
-
-
-def _unpaired(mine: dict[GroupKey, Group], other: dict[GroupKey, Group]) -> list[Unpaired]:
+def _unpaired(mine: dict[Place, Group], other: dict[Place, Group]) -> list[Unpaired]:
     found = []
-    for key, group in mine.items():
-        n_rows = len(group.keys() - other.get(key, {}).keys())
+    for place, group in mine.items():
+        n_rows = len(group.keys() - other.get(place, {}).keys())
         if n_rows:
-            study, item, cell, split, metric = key
-            whole = key not in other
-            found.append(Unpaired(study, item, json.loads(cell), split, metric, n_rows, whole))
+            study, item, cell, split, metric = place
+            about = (study, item, json.loads(cell), split, metric)
+            found.append(Unpaired(*about, n_rows, place not in other))
     return found
 
 
@@ -286,7 +250,7 @@ def as_table(comparison: Comparison, limit: int) -> list[list[str]]:
     gone = [_line_unpaired(rows, "gone") for rows in comparison.only_before]
     new = [_line_unpaired(rows, "new") for rows in comparison.only_after]
     return [
-        [*PLACE, *NUMBERS, "verdict"],
+        [*AXES, *NUMBERS, "verdict"],
         *(changes[:worst] + gone + changes[worst:] + new)[:limit],
     ]
 
