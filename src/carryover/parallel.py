@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import queue
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from carryover.errors import KitError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of glibc's malloc.h
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,6 +41,7 @@ def spread(work: Callable[[T], R], tasks: Sequence[T], processes: int) -> Iterat
         import torch
 
         torch.set_num_threads(1)
+        keep_freed_memory()
         while os.getppid() == parent:
             with index.get_lock():
                 i, index.value = index.value, index.value + 1
@@ -62,6 +66,21 @@ def spread(work: Callable[[T], R], tasks: Sequence[T], processes: int) -> Iterat
         for process in running:
             process.terminate()
             process.join()
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep memory it frees (glibc only; elsewhere nothing happens).
+
+    Small networks free and take the same few megabytes at every layer. By default glibc hands
+    blocks of that size back to the system each time, and getting them again costs more than the
+    arithmetic: training the small CNN on 32 px images takes a third longer.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+        mallopt(parameter, 2**30)
 
 
 def _next(results: Any, running: list[Any]) -> Any:

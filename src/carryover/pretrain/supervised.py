@@ -52,7 +52,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
 
     random = run.generator(params.seed, f"pretrain/{item}")
     shape = tuple(inputs["train"].shape[1:])
-    network = build(recipe, shape, random).to(device)
+    network = build(recipe, shape, random)
+    network = network.to(device, memory_format=torch.channels_last)  # faster convolutions
     scratch = run.Scratch(
         context.stage,
         {
@@ -74,7 +75,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         network,
         inputs["train"],
         labels["train"],
-        torch.optim.Adam(network.parameters(), lr=recipe.lr),
+        torch.optim.Adam(network.parameters(), lr=recipe.lr, fused=True),
         budget(recipe),
         random,
         validate=validate,
