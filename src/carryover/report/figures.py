@@ -5,9 +5,11 @@ Every figure shows its intervals and its n; colours are ordered as the quantity 
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from carryover.measure.statistics import Interval
@@ -40,13 +42,12 @@ Gains = Mapping[str, Mapping[float, Mapping[int, Interval]]]  # setting, fractio
 
 def save(figure: Figure, stem: Path) -> None:
     """Write ``stem.svg`` and ``stem.png``; no date or version inside."""
-    from matplotlib import pyplot
-
-    for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
-        write_bytes(stem.with_suffix(f".{suffix}"), buffer.getvalue())
-    pyplot.close(figure)
+    with _style() as pyplot:
+        for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
+            write_bytes(stem.with_suffix(f".{suffix}"), buffer.getvalue())
+        pyplot.close(figure)
 
 
 def accuracy_boxes(
@@ -76,7 +77,7 @@ def accuracy_boxes(
                 _boxes(axis, baseline[fraction], by_fraction[fraction])
                 if column == 0:
                     axis.set_ylabel(
-                        f"{images[fraction]} images ({fraction:.4g})\n"
+                        f"{images[fraction]} images ({100 * fraction:.4g} %)\n"
                         f"{len(baseline[fraction])} repeats"
                     )
         figure.supxlabel("convolutions kept from the source network (scr: from scratch)")
@@ -85,13 +86,10 @@ def accuracy_boxes(
 
 
 def _boxes(axis: Axes, baseline: Sequence[float], cuts: Mapping[int, Sequence[float]]) -> None:
-    from matplotlib.cbook import boxplot_stats
-
     values = [baseline, *cuts.values()]
     places = range(len(values))
-    stats = [boxplot_stats(list(v))[0] for v in values]
-    drawn = axis.bxp(
-        stats,
+    drawn = axis.boxplot(
+        values,
         positions=list(places),
         widths=0.65,
         patch_artist=True,
@@ -104,7 +102,7 @@ def _boxes(axis: Axes, baseline: Sequence[float], cuts: Mapping[int, Sequence[fl
         patch.set(facecolor=colour, alpha=0.75, linewidth=0.7)
     for place, points in zip(places, values, strict=True):
         axis.plot([place] * len(points), points, ".", color="black", markersize=2.2, alpha=0.6)
-    axis.axhline(_median(baseline), color=GREY, linewidth=0.8, linestyle=":")
+    axis.axhline(median(baseline), color=GREY, linewidth=0.8, linestyle=":")
     axis.set_xticks(list(places), ["scr", *map(str, cuts)])
 
 
@@ -121,12 +119,16 @@ def gain_lines(gains: Gains, images: Mapping[float, int], repeats: Mapping[float
             sharex=True,
             figsize=(1.2 + 3.6 * columns, 0.9 + 2.5 * rows),
         )
-        for axis, (setting, by_fraction) in zip(axes.flat, gains.items(), strict=False):
+        ticks = [
+            f"{100 * fraction:.4g} %\n{n} images\n{repeats[fraction]} repeats"
+            for fraction, n in images.items()
+        ]
+        for i, (setting, by_fraction) in enumerate(gains.items()):
+            axis = axes.flat[i]
             _lines(axis, by_fraction)
             axis.set_title(TITLES[setting])
-            axis.set_xticks(
-                list(images), [f"{f:.4g}\n{n} img\n{repeats[f]} rep" for f, n in images.items()]
-            )
+            axis.set_xticks(list(images), ticks)
+            axis.tick_params(labelbottom=i + columns >= len(gains))
         for axis in list(axes.flat)[len(gains) :]:
             axis.remove()
         handles, labels = axes[0][0].get_legend_handles_labels()
@@ -140,7 +142,10 @@ def gain_lines(gains: Gains, images: Mapping[float, int], repeats: Mapping[float
 
 def _lines(axis: Axes, by_fraction: Mapping[float, Mapping[int, Interval]]) -> None:
     cuts = list(next(iter(by_fraction.values())))
-    for i, (cut, colour) in enumerate(zip(cuts, _ramp(len(cuts)), strict=True)):
+    colours: list[Any] = _ramp(len(cuts))
+    if all(len(set(by_cut.values())) == 1 for by_cut in by_fraction.values()):
+        cuts, colours = cuts[:1], [GREY]  # the same at every cut: one line says it
+    for i, (cut, colour) in enumerate(zip(cuts, colours, strict=True)):
         points = [by_fraction[fraction][cut] for fraction in by_fraction]
         shift = 1 + 0.05 * (i - (len(cuts) - 1) / 2)  # side by side, so that bars do not overlap
         axis.errorbar(
@@ -156,7 +161,7 @@ def _lines(axis: Axes, by_fraction: Mapping[float, Mapping[int, Interval]]) -> N
         )
     axis.axhline(0, color="black", linewidth=0.8)
     axis.set_xscale("log")
-    axis.xaxis.set_minor_locator(_no_ticks())
+    axis.minorticks_off()
 
 
 def _ramp(count: int) -> list[tuple[float, ...]]:
@@ -166,33 +171,16 @@ def _ramp(count: int) -> list[tuple[float, ...]]:
     return [colormaps["viridis"](0.9 * i / max(count - 1, 1)) for i in range(count)]
 
 
-def _no_ticks() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
-
-
-def _median(values: Sequence[float]) -> float:
-    from statistics import median
-
-    return median(values)
-
-
-class _style:
+@contextlib.contextmanager
+def _style() -> Iterator[Any]:
     """pyplot without a window and with this module's style, for the length of a block."""
+    import matplotlib
 
-    def __enter__(self):  # type: ignore[no-untyped-def]
-        import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        self.context = pyplot.rc_context(STYLE)
-        self.context.__enter__()
-        return pyplot
-
-    def __exit__(self, *error: object) -> None:
-        self.context.__exit__(*error)  # type: ignore[arg-type]
+    with pyplot.rc_context(STYLE):
+        yield pyplot
 
 
 TITLES = {

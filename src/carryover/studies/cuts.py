@@ -30,7 +30,7 @@ from carryover.models import saved
 from carryover.models.cnn import cnn
 from carryover.parallel import spread
 from carryover.prepare import SETS, refuse_stale
-from carryover.pretrain.supervised import MEAN, STD, budget
+from carryover.pretrain.supervised import MEAN, STD, budget, channels_last
 from carryover.train import fit
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def load_task(
             for k, p in parts.items()
         },
         labels={k: p.labels.to(device) for k, p in parts.items()},
-        start=start.to(device, memory_format=torch.channels_last),  # faster convolutions
+        start=channels_last(start.to(device)),
         classes=len(study.classes),
         image_shape=tuple(card["image_shape"]),
     )
