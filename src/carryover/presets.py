@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,8 @@ def apply(name: str, study: str) -> str:
     from ruamel.yaml import YAML
 
     yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 100
-    yaml.indent(mapping=2, sequence=4, offset=2)
     document = yaml.load(PARAMS.read_text())
     _assign_(document, wanted)
-    import io
-
     buffer = io.StringIO()
     yaml.dump(document, buffer)
     run.write_text(PARAMS, buffer.getvalue())
@@ -98,6 +94,9 @@ def _with_study(now: dict[str, Any], preset: dict[str, Any], study: str) -> dict
 
 def _assign_(document: Any, values: dict[str, Any]) -> None:
     """Set a commented mapping to `values`, touching only what differs."""
+    for key in values:  # a new named entry takes the comments of an old one
+        if key not in document and isinstance(values[key], dict):
+            document[key] = copy.deepcopy(next(iter(document.values()), {}))
     for key in [key for key in document if key not in values]:
         del document[key]
     for key, value in values.items():

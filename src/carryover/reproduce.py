@@ -22,7 +22,9 @@ from rich.table import Table
 from carryover import run
 from carryover.config import params as config
 from carryover.errors import ConfigError, KitError, listed
+from carryover.data import store
 from carryover.measure.compare import compare, rows_at
+from carryover.prepare import SETS, find
 from carryover.stages import PARAMS, STAGES, expanded
 
 PAGE = Path("reports/index.html")
@@ -55,10 +57,22 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
         if once and marker.exists() and marker.read_text() == _params_digest():
             fresh = False
         started = time.monotonic()
+        if not fresh:
+            for name in stale_sets(params):
+                _run_dvc(params, ["--single-item", f"data@{name}"], fresh=True)
         _run_dvc(params, [f"{study}-report" for study in studies], fresh)
         if not studies:
             run.write_text(marker, _params_digest())
         return _tell(time.monotonic() - started)
+
+
+def stale_sets(params: config.Params) -> list[str]:
+    """Prepared sets whose external files have changed since; DVC does not watch those files."""
+    digests = run.scratch_root() / "digests"
+    prepared = [name for name in params.data.names if (SETS / name / "manifest.json").exists()]
+    return [
+        name for name in prepared if store.is_stale(SETS / name, find(params.data, name), digests)
+    ]
 
 
 def report(only: str) -> str:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from carryover import run
 from carryover.config.networks import Pretrain
 from carryover.data import splits, store, transforms
+from carryover.data.images import Images
 from carryover.errors import pick
 from carryover.measure.accuracy import correct
 from carryover.models import saved
@@ -44,10 +46,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         recipe.stratified_validation,
     )
     parts = {"train": train.select(kept), "validation": train.select(held), "test": test}
-    inputs = {
-        name: transforms.normalise(part.floats(torch.arange(len(part))), MEAN, STD).to(device)
-        for name, part in parts.items()
-    }
+    inputs = {name: normalised(part, device) for name, part in parts.items()}
     labels = {name: part.labels.to(device) for name, part in parts.items()}
 
     random = run.generator(params.seed, f"pretrain/{item}")
@@ -100,6 +99,11 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     saved.save(folder, network, card)
     scratch.clear()
+
+
+def normalised(images: Images, device: torch.device) -> Float[Tensor, "n c h w"]:
+    """All images of a split on the device, pixels in -1..1."""
+    return transforms.normalise(images.floats(torch.arange(len(images))), MEAN, STD).to(device)
 
 
 def channels_last(network: nn.Sequential) -> nn.Sequential:

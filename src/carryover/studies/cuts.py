@@ -24,13 +24,14 @@ from torch import Tensor, nn
 from carryover import run
 from carryover.adapt.cut import RULES, cut_network, frozen_part
 from carryover.config.cuts import Cuts
-from carryover.data import splits, store, transforms
+from carryover.data import splits, store
+from carryover.errors import DataError
 from carryover.measure.accuracy import correct
 from carryover.models import saved
 from carryover.models.cnn import cnn
 from carryover.parallel import spread
 from carryover.prepare import SETS, refuse_stale
-from carryover.pretrain.supervised import MEAN, STD, budget, channels_last
+from carryover.pretrain.supervised import budget, channels_last, normalised
 from carryover.train import fit
 
 if TYPE_CHECKING:
@@ -160,6 +161,14 @@ def load_task(
         study.stratified_validation,
     )
     parts = {"train": train.select(kept), "validation": train.select(held), "test": test}
+    inputs = {k: normalised(part, device) for k, part in parts.items()}
+    shape: Any = tuple(inputs["train"].shape[1:])
+    if shape != tuple(card["image_shape"]):
+        raise DataError(
+            f"cuts.dataset: expected images of {card['image_shape']} (channels, height, width) as "
+            f"{study.pretrained} was trained on, got {list(shape)} from {study.dataset}; choose "
+            "sets of one shape, or pretrain on this one"
+        )
     start = cnn(
         **card["network"],
         image_shape=tuple(card["image_shape"]),
@@ -168,14 +177,11 @@ def load_task(
     )
     saved.load_(folder, start)
     task = Task(
-        inputs={
-            k: transforms.normalise(p.floats(torch.arange(len(p))), MEAN, STD).to(device)
-            for k, p in parts.items()
-        },
+        inputs=inputs,
         labels={k: p.labels.to(device) for k, p in parts.items()},
         start=channels_last(start.to(device)),
         classes=len(study.classes),
-        image_shape=tuple(card["image_shape"]),
+        image_shape=shape,
     )
     return task, train.digest
 

@@ -1,0 +1,307 @@
+"""The container's parts, checked without an engine; one slow test runs a built image."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
+ENTRYPOINT = REPOSITORY / "docker" / "entrypoint"
+WHOLE = ("src", "presets", "claims", "reports", "results", "requirements", "docker")
+SINGLE = ("dvc.yaml", "dvc.lock", "params.yaml", "pyproject.toml", "requirements.lock")
+SINGLE += (".dvc/config", ".dvc/plots.html", ".dvc/.gitignore", ".dvcignore", ".gitignore")
+SINGLE += ("LICENSE", "README.md", "Dockerfile")
+
+# --- the build context ----------------------------------------------------------------------------
+
+
+def rules() -> list[tuple[bool, re.Pattern[str]]]:
+    """Lines of .dockerignore as (lets through, pattern); a pattern also means all below it."""
+    found = []
+    for line in (REPOSITORY / ".dockerignore").read_text().splitlines():
+        if line and not line.startswith("#"):
+            pattern = re.escape(line.removeprefix("!"))
+            pattern = pattern.replace(r"\*\*/", "(.*/)?").replace(r"\*\*", ".*")
+            pattern = pattern.replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
+            pattern = re.sub(r"\\\[(\w+)\\\]", r"[\1]", pattern)
+            found.append((line.startswith("!"), re.compile(f"{pattern}(/.*)?")))
+    return found
+
+
+def enters(path: str) -> bool:
+    """Whether a file is sent to the engine: the last line that matches decides."""
+    return [lets for lets, pattern in rules() if pattern.fullmatch(path)][-1]
+
+
+def tracked() -> list[str]:
+    done = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("this is no git checkout, so nothing says which files belong to it")
+    return [name for name in done.stdout.split("\0") if name]
+
+
+def test_context_holds_every_tracked_file_that_the_image_needs() -> None:
+    needed = [n for n in tracked() if n.split("/")[0] in WHOLE or n in SINGLE]
+    assert len(needed) > 50
+    assert [name for name in needed if not enters(name)] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".venv/bin/python",
+        ".git/config",
+        ".dvc/cache/files/md5/00/1122",
+        ".dvc/tmp/rwlock",
+        ".dvc/config.local",
+        ".scratch/reproduced",
+        ".env",
+        "data/sets/digits/manifest.json",
+        "data/models/cnn6-digits-0-4/weights.safetensors",
+        "out/reports/index.html",
+        "tests/test_container.py",
+        "anything-else",
+        "src/carryover/__pycache__/run.cpython-311.pyc",
+        "src/carryover.egg-info/PKG-INFO",
+        "params.yaml~",
+    ],
+)
+def test_context_holds_nothing_else(path: str) -> None:
+    assert not enters(path)
+
+
+def test_every_bound_file_is_in_the_context() -> None:
+    sources = re.findall(r"type=bind,source=([^,]+),", DOCKERFILE)
+    assert "requirements.lock" in sources
+    assert [s for s in sources if not (enters(s) and (REPOSITORY / s).exists())] == []
+
+
+# --- the Dockerfile -------------------------------------------------------------------------------
+
+
+def test_base_image_can_be_chosen_and_has_the_cuda_of_the_wheels() -> None:
+    first = next(line for line in DOCKERFILE.splitlines() if line and not line.startswith("#"))
+    assert re.fullmatch(r"ARG BASE_IMAGE=nvidia/cuda:13\.0\.\d+-base-ubuntu24\.04", first)
+    assert "FROM ${BASE_IMAGE} AS os" in DOCKERFILE
+
+
+def test_no_front_end_is_pulled() -> None:
+    assert not re.search(r"^# *syntax *=", DOCKERFILE, re.MULTILINE)
+
+
+def test_packages_come_from_the_locks_by_hash_alone() -> None:
+    commands = DOCKERFILE.replace("\\\n", " ")
+    installs = re.findall(r"(?:pip install|pip sync)[^&\n]*", commands)
+    assert len(installs) == 2
+    assert all("--require-hashes" in command for command in installs)
+    assert re.search(
+        r"pip sync .*--build-constraints \S+build\.lock +\S+requirements\.lock", commands
+    )
+
+
+def test_image_runs_without_root_and_by_number() -> None:
+    assert re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE) == ["1000:1000"]
+
+
+# --- the entrypoint -------------------------------------------------------------------------------
+
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="the entrypoint uses GNU tools and mountpoint, as in the image"
+)
+
+
+def test_entrypoint_is_executable_bash() -> None:
+    assert os.access(ENTRYPOINT, os.X_OK)
+    assert ENTRYPOINT.read_text().startswith("#!/bin/bash\n")
+    subprocess.run(["bash", "-n", str(ENTRYPOINT)], check=True)
+
+
+@dataclass
+class Box:
+    """What stands in for a container: its three folders and its environment."""
+
+    app: Path
+    work: Path
+    out: Path
+    environment: dict[str, str]
+
+    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
+        """The entrypoint as head of its own process group, as under ``tini -g``."""
+        return subprocess.Popen(
+            [str(ENTRYPOINT), *command],
+            env=self.environment | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *command: str, **variables: str) -> tuple[int, str, str]:
+        """Exit code, output and messages of a command."""
+        with self.start(*command, **variables) as process:
+            output, messages = process.communicate(timeout=60)
+        return process.returncode, output, messages
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    app, out = tmp_path / "app", tmp_path / "out"
+    for name, text in {
+        "dvc.yaml": "stages: {}\n",
+        "dvc.lock": "schema: '2.0'\n",
+        "params.yaml": "seed: 0\n",
+        "reports/index.html": "committed\n",
+        "src/part.py": "VALUE = 1\n",
+    }.items():
+        (app / name).parent.mkdir(parents=True, exist_ok=True)
+        (app / name).write_text(text)
+    out.mkdir()
+    home = tmp_path / "home"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "USER": "nobody"}
+    folders = {"APP": str(app), "WORK": str(home / "work"), "OUT": str(out)}
+    return Box(app, home / "work", out, environment | folders)
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+@on_linux
+def test_command_runs_in_a_committed_copy_of_the_checkout(box: Box) -> None:
+    before = files(box.app)
+    code, output, _ = box.run(
+        "bash", "-c", "pwd; echo $PYTHONPATH; git status --porcelain; git rev-list --count HEAD"
+    )
+    assert code == 0
+    assert output.splitlines() == [str(box.work), str(box.work / "src"), "1"]
+    assert files(box.app) == before
+
+
+@on_linux
+def test_code_of_the_command_is_kept_and_results_copied_after_a_failure(box: Box) -> None:
+    code, _, _ = box.run("bash", "-c", "echo new > reports/index.html; exit 7")
+    assert code == 7
+    assert files(box.out) == {
+        "reports/index.html": "new\n",
+        "dvc.lock": "schema: '2.0'\n",
+        "params.yaml": "seed: 0\n",
+    }
+
+
+@on_linux
+def test_results_that_lie_there_already_are_kept_when_they_differ(box: Box) -> None:
+    box.run("true")
+    box.run("true")
+    assert sorted(path.name for path in box.out.iterdir()) == ["dvc.lock", "params.yaml", "reports"]
+    box.run("bash", "-c", "echo new > reports/index.html")
+    assert (box.out / "reports" / "index.html").read_text() == "new\n"
+    assert (box.out / "reports.~1~" / "index.html").read_text() == "committed\n"
+
+
+@on_linux
+def test_nothing_runs_when_the_mounted_folder_cannot_take_results(box: Box) -> None:
+    code, _, messages = box.run("true", OUT="/proc")  # mounted, and closed even to root
+    assert code == 2
+    assert "expected /proc to be writable" in messages
+    assert "--user" in messages
+    assert not box.work.exists()
+
+
+@on_linux
+def test_folder_that_is_not_mounted_is_told(box: Box) -> None:
+    _, _, messages = box.run("dvc", "repro", "--help")
+    assert f"no folder is mounted at {box.out}" in messages
+    assert box.run("true")[2] == ""
+
+
+@on_linux
+def test_working_copy_that_cannot_be_made_is_told(box: Box) -> None:
+    code, _, messages = box.run("true", WORK="/proc/work")
+    assert code == 2
+    assert "expected /proc/work to be writable" in messages
+
+
+@on_linux
+def test_no_command_is_told(box: Box) -> None:
+    code, _, messages = box.run()
+    assert code == 2
+    assert "expected a command" in messages
+
+
+@on_linux
+def test_working_copy_is_used_again_and_other_code_in_it_told(box: Box) -> None:
+    box.run("bash", "-c", "echo kept > mine")
+    (box.app / "src" / "part.py").write_text("VALUE = 2\n")
+    code, output, messages = box.run("cat", "mine", "src/part.py")
+    assert (code, output) == (0, "kept\nVALUE = 1\n")
+    assert "holds other code than this image" in messages
+
+
+@on_linux
+def test_copy_that_was_cut_short_is_made_again(box: Box) -> None:
+    box.work.mkdir(parents=True)
+    for name in ("dvc.yaml", ".copying"):
+        (box.work / name).touch()
+    code, output, _ = box.run("cat", "dvc.yaml", "src/part.py")
+    assert (code, output) == (0, "stages: {}\nVALUE = 1\n")
+    assert not (box.work / ".copying").exists()
+
+
+STOPPABLE = """
+trap 'sleep 0.2; echo stopped > reports/index.html; exit $((128 + number))' $name
+touch started
+while :; do sleep 0.05; done
+"""
+
+
+@on_linux
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_signal_lets_the_command_end_then_copies_results(box: Box, sign: signal.Signals) -> None:
+    variables = {"name": sign.name, "number": str(int(sign))}
+    with box.start("bash", "-c", STOPPABLE, **variables) as process:
+        deadline = time.monotonic() + 30
+        while not (box.work / "started").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, sign)
+        process.communicate(timeout=30)
+    assert process.returncode == 128 + sign
+    assert (box.out / "reports" / "index.html").read_text() == "stopped\n"
+
+
+# --- a built image --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_image_works_for_any_user_on_a_read_only_root_without_network() -> None:
+    image = os.environ.get("CARRYOVER_IMAGE")
+    if not image:
+        pytest.skip("CARRYOVER_IMAGE names no image; `make image`, then CARRYOVER_IMAGE=carryover")
+    if not shutil.which("docker") or docker("version").returncode:
+        pytest.skip("no docker engine answers")
+    options = ["--rm", "--network", "none", "--user", "4321:4321", "--read-only", "--tmpfs", "/tmp"]
+    script = "id -u; python -m carryover --version; carryover check && dvc metrics show && "
+    script += "git status --porcelain && carryover diff HEAD"
+    done = docker("run", *options, image, "bash", "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("4321\n")
+    assert "reports/cuts/summary.json" in done.stdout
+
+
+def docker(*arguments: str) -> subprocess.CompletedProcess[Any]:
+    return subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, timeout=300, check=False
+    )

@@ -1,0 +1,252 @@
+"""The cut study on ``tests/params.yaml``.
+
+After a change that is meant to move its numbers: ``CARRYOVER_WRITE_GOLDEN=1 pytest
+tests/test_cuts.py -k golden`` writes ``tests/golden/cuts.json`` anew; the commit says why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+
+from carryover import run
+from carryover.adapt.cut import cut_network
+from carryover.config import params as config
+from carryover.errors import ConfigError, DataError, KitError
+from carryover.stages import run_stage
+from carryover.studies import cuts
+from conftest import Checkout
+
+GOLDEN = Path(__file__).parent / "golden" / "cuts.json"
+SETTINGS = ("fr", "ft", "baseline")
+IMAGES = {0.05: 10, 1.0: 239}  # 2 of each of five classes; all that validation leaves
+TEST, VALIDATION = 627, 26
+
+
+def rows_of(item: str) -> list[run.Row]:
+    return run.read_rows(Path("reports/cuts/runs") / item / "rows.jsonl")
+
+
+def values(rows: list[run.Row], cut: int, **same: Any) -> list[tuple[Any, ...]]:
+    """What was measured at a cut, without the cut and the setting."""
+    return [
+        (row.cell["fraction"], row.cell["repeat"], row.split, row.metric, row.value, row.n)
+        for row in rows
+        if row.cell["cut"] == cut
+    ]
+
+
+@pytest.fixture
+def run_settings(pretrained: Checkout) -> Callable[..., dict[str, list[run.Row]]]:
+    """Run settings of the tiny study with some keys changed; their rows."""
+
+    def rows(*settings: str, **changes: Any) -> dict[str, list[run.Row]]:
+        if changes:
+            pretrained.edit(**changes)
+        for setting in settings:
+            run_stage("cuts", setting)
+        return {setting: rows_of(setting) for setting in settings}
+
+    return rows
+
+
+def test_every_cell_has_its_rows_with_their_n(
+    run_settings: Callable[..., dict[str, list[run.Row]]],
+) -> None:
+    found = run_settings(*SETTINGS)
+    for setting, rows in found.items():
+        depths = (cuts.BASELINE_CUT,) if setting == "baseline" else (0, 3, 6)
+        axes = [tuple(row.cell.values()) for row in rows if row.split == "test"]
+        assert axes == [(f, cut, r) for f in (0.05, 1.0) for cut in depths for r in (0, 1)]
+        kinds = {(row.split, row.metric) for row in rows}
+        accuracies = {("train", "accuracy"), ("validation", "accuracy"), ("test", "accuracy")}
+        assert kinds == accuracies | {("train", "updates")}
+        assert len(rows) == len(axes) * len(kinds)
+        for row in rows:
+            counts = {"test": TEST, "validation": VALIDATION, "train": IMAGES[row.cell["fraction"]]}
+            assert row.n == counts[row.split]
+            assert (row.study, row.item, row.preset) == ("cuts", setting, "tiny")
+            if row.metric == "updates":
+                assert row.value == 40
+            else:
+                assert row.value * row.n == pytest.approx(round(row.value * row.n), abs=1e-9)
+    provenance = {(r.data, r.weights, r.params, r.source) for rows in found.values() for r in rows}
+    assert len(provenance) == 1
+    assert values(found["fr"], 6) == values(found["ft"], 6)  # one experiment at full depth
+    assert values(found["fr"], 0) != values(found["baseline"], -1)  # by purpose: other weights
+    compare_with_golden(found)
+
+
+def compare_with_golden(found: dict[str, list[run.Row]]) -> None:
+    """Accuracies to 1e-3, as means over repeats: one test image that flips on another CPU passes."""
+    means: dict[str, float] = {}
+    for setting, rows in found.items():
+        places: dict[str, list[float]] = {}
+        for row in rows:
+            if row.metric == "accuracy":
+                place = f"{setting}/{row.cell['fraction']:g}/{row.cell['cut']}/{row.split}"
+                places.setdefault(place, []).append(row.value)
+        means |= {place: round(fmean(each), 6) for place, each in places.items()}
+    if os.environ.get("CARRYOVER_WRITE_GOLDEN"):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(json.dumps(means, indent=2) + "\n")
+    golden = json.loads(GOLDEN.read_text())
+    assert len(golden) == 2 * (3 + 3 + 1) * 3
+    assert means == pytest.approx(golden, abs=1e-3)
+
+
+def test_learning_shows_in_the_golden_accuracies() -> None:
+    golden = json.loads(GOLDEN.read_text())
+    assert golden["ft/1/0/test"] > 0.7  # a linear layer on the pixels; chance is 0.2
+    assert golden["ft/1/0/test"] > golden["ft/0.05/0/test"]
+
+
+def test_as_published_the_baseline_is_fr_at_cut_0(
+    run_settings: Callable[..., dict[str, list[run.Row]]],
+) -> None:
+    rows = run_settings("fr", "baseline", **{"cuts.seeding": "repeat", "cuts.max_updates": 10})
+    assert values(rows["fr"], 0) == values(rows["baseline"], -1)
+    assert len(values(rows["fr"], 0)) == 16
+
+
+def test_with_nothing_frozen_or_reset_all_cuts_are_equal(
+    run_settings: Callable[..., dict[str, list[run.Row]]],
+) -> None:
+    changes = {"cuts.settings": ["none", "baseline"], "cuts.max_updates": 5}
+    rows = run_settings("none", **changes)["none"]
+    assert values(rows, 0) == values(rows, 3) == values(rows, 6)
+    assert len(values(rows, 0)) == 16
+
+
+def test_accuracy_on_training_images_as_published(
+    run_settings: Callable[..., dict[str, list[run.Row]]],
+) -> None:
+    changes = {"cuts.settings": ["baseline"], "cuts.max_updates": 2, "cuts.test_on": "train"}
+    rows = run_settings("baseline", **changes)["baseline"]
+    assert {row.n for row in rows if row.split == "test"} == {269}  # all of train
+
+
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_the_number_of_processes_changes_no_byte(
+    run_settings: Callable[..., dict[str, list[run.Row]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path("reports/cuts/runs/ft/rows.jsonl")
+    found = []
+    for count in ("0", "1", "2"):
+        monkeypatch.setenv("CARRYOVER_WORKERS", count)
+        run_settings("ft", **{"cuts.max_updates": 5})
+        found.append(path.read_bytes())
+    assert found[0] == found[1] == found[2]
+
+
+def test_frozen_tensors_stay_bit_for_bit(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = config.read(Path("params.yaml"))
+    folder = Path("data/models/cnn6-digits-0-4")
+    task, _ = cuts.load_task(params, folder, cuts.saved.read_card(folder), torch.device("cpu"))
+    before = {name: tensor.clone() for name, tensor in task.start.state_dict().items()}
+    trained = []
+
+    def cut(*arguments: Any, **options: Any) -> torch.nn.Sequential:
+        trained.append(cut_network(*arguments, **options))
+        return trained[-1]
+
+    monkeypatch.setattr(cuts, "cut_network", cut)
+    for setting in ("fr", "f", "r"):
+        cuts.train_one(params, setting, task, 0.05, 3, 0)
+    after = task.start.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    names = [[name for name, _ in network.named_children()] for network in trained]
+    assert not {"conv0", "conv1", "conv2"} & {*names[0], *names[1]}  # frozen: computed before
+    moved = trained[2].get_submodule("conv0").weight.detach()
+    assert not torch.equal(moved, before["conv0.weight"])
+
+
+def test_all_settings_of_a_repeat_see_the_same_images(tiny: Checkout) -> None:
+    params = config.read(Path("params.yaml"))
+    states = {
+        setting: cuts.generators(params, setting, 0.05, 1)[0].get_state().tolist()
+        for setting in SETTINGS
+    }
+    assert states["fr"] == states["ft"] == states["baseline"]
+    assert states["fr"] != cuts.generators(params, "fr", 0.05, 0)[0].get_state().tolist()
+
+
+def test_a_run_killed_half_way_goes_on_to_the_same_bytes(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path("reports/cuts/runs/fr/rows.jsonl")
+    command = pretrained.command("run", "cuts", "--item", "fr")
+    with monkeypatch.context() as patch:
+        patch.setenv("CARRYOVER_SCRATCH", "other-scratch")
+        run_stage("cuts", "fr")
+    expected = path.read_bytes()
+    path.unlink()
+    process = subprocess.Popen(
+        command, env=pretrained.environment(CARRYOVER_WORKERS="1"), start_new_session=True
+    )
+    done, deadline = 0, time.monotonic() + 60
+    while not 2 <= done < 12:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.005)
+        done = sum(p.read_text().count("\n") for p in Path(".scratch").glob("cuts-fr/*/*.jsonl"))
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not path.exists()
+    run_stage("cuts", "fr")
+    assert path.read_bytes() == expected
+    assert not list(Path(".scratch").glob("cuts-fr/*/cells.jsonl"))
+    told = json.loads(Path(".logs/cuts-fr.jsonl").read_text().splitlines()[-1])
+    assert 0 < told["cells"] <= 12 - done  # only the rest was trained
+
+
+def test_parameters_edited_meanwhile_leave_no_rows(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def edit(*_: Any) -> Any:
+        pretrained.edit(**{"cuts.lr": 0.5})
+        return real(*_)
+
+    real = cuts.train_one
+    monkeypatch.setattr(cuts, "train_one", edit)
+    with pytest.raises(ConfigError, match="expected seed, cuts to stay as they were"):
+        run_stage("cuts", "baseline")
+    assert not Path("reports").exists()
+
+
+def test_a_second_run_of_a_stage_is_refused(pretrained: Checkout) -> None:
+    with (
+        run.alone("cuts@fr.lock", "test"),
+        pytest.raises(
+            KitError, match=f"only `carryover run` of cuts@fr here, process {os.getpid()}"
+        ),
+    ):
+        run_stage("cuts", "fr")
+
+
+def test_altered_weights_are_refused(pretrained: Checkout) -> None:
+    path = Path("data/models/cnn6-digits-0-4/weights.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"weights\.safetensors: expected digest .*was altered"):
+        run_stage("cuts", "fr")
+
+
+def test_a_fraction_too_small_for_one_image_a_class_is_refused(pretrained: Checkout) -> None:
+    pretrained.edit(**{"cuts.fractions": [0.001, 1.0]})
+    with pytest.raises(DataError, match="expected at least one image a class, got none from 0.001"):
+        run_stage("cuts", "fr")
+    assert not Path("reports").exists()

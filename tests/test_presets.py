@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from carryover import presets, run
+from carryover.config import params as config
+from carryover.config import reader
+from carryover.errors import ConfigError, DataError
+from conftest import REPOSITORY, Checkout
+
+NAMES = sorted(path.stem for path in (REPOSITORY / "presets").glob("*.yaml"))
+OTHERS = [name for name in NAMES if name != "mini"]
+PARAMS = Path("params.yaml")
+
+
+def write_rows(preset: str, item: str = "fr") -> Path:
+    row = {
+        **{"study": "cuts", "item": item, "preset": preset, "cell": {"repeat": 0}},
+        **{"split": "test", "metric": "accuracy", "value": 0.5, "n": 10, "data": "d"},
+        **{"weights": "w", "params": "p", "source": "s", "precision": "float32"},
+    }
+    path = Path("reports/cuts/runs") / item / "rows.jsonl"
+    run.write_text(path, json.dumps(row) + "\n")
+    return path
+
+
+def test_there_are_presets_beside_mini(checkout: Checkout) -> None:
+    assert presets.names() == NAMES
+    assert "mini" in NAMES
+    assert OTHERS
+
+
+def test_params_yaml_holds_mini() -> None:
+    tree = reader.load(REPOSITORY / "params.yaml")
+    assert tree == reader.load(REPOSITORY / "presets" / "mini.yaml")
+    assert (REPOSITORY / "params.yaml").read_text() == (
+        REPOSITORY / "presets" / "mini.yaml"
+    ).read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_is_read_strictly(checkout: Checkout, name: str) -> None:
+    params = config.parse(presets.tree(name), name)
+    assert params.cuts.preset == name
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_preset_says_only_what_differs_from_mini(checkout: Checkout, name: str) -> None:
+    file, base = reader.load(Path("presets") / f"{name}.yaml"), presets.tree("mini")
+    merged = presets._flat(presets.tree(name))
+    assert presets._flat(base) != merged
+    for key, value in presets._flat({"cuts": file["cuts"]}).items():
+        assert merged[key] == value
+        assert presets._flat(base).get(key) != value, f"{name}: {key} is mini's"
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_preset_is_written_and_mini_comes_back_byte_for_byte(
+    checkout: Checkout, name: str
+) -> None:
+    before = checkout.params.read_text()
+    assert presets.apply(name, "").startswith(f"params.yaml now holds preset {name}")
+    assert reader.load(PARAMS) == presets.tree(name)
+    assert presets.describe() == (f"params.yaml equals preset {name}", True)
+    after = checkout.params.read_text()
+    assert "# every random draw descends from it, by purpose" in after
+    assert "# the same budget at every fraction (published: by epochs alone)" in after
+    presets.apply("mini", "")
+    assert checkout.params.read_text() == before
+
+
+def test_applying_what_is_there_changes_no_byte(checkout: Checkout) -> None:
+    before = checkout.params.read_bytes()
+    presets.apply("mini", "")
+    assert checkout.params.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_one_studys_part_brings_its_network_and_set(checkout: Checkout, name: str) -> None:
+    checkout.edit(seed=7)
+    presets.apply(name, "cuts")
+    now, wanted = reader.load(PARAMS), presets.tree(name)
+    assert now["cuts"] == wanted["cuts"]
+    assert now["seed"] == 7
+    used = wanted["cuts"]["pretrained"]
+    assert now["pretrain"] == {used: wanted["pretrain"][used]}
+    assert wanted["cuts"]["dataset"] in now["data"]["names"]
+
+
+def test_unknown_names_are_refused(checkout: Checkout) -> None:
+    before = checkout.params.read_bytes()
+    with pytest.raises(ConfigError, match=f"preset: expected one of {', '.join(NAMES)}, got 'big'"):
+        presets.apply("big", "")
+    with pytest.raises(ConfigError, match="--study: expected one of cuts, got 'cut'"):
+        presets.apply("mini", "cut")
+    assert checkout.params.read_bytes() == before
+
+
+def test_a_preset_with_a_fault_is_refused_before_anything_is_written(checkout: Checkout) -> None:
+    Path("presets/broken.yaml").write_text("cuts:\n  preset: broken\n  lr: fast\n")
+    before = checkout.files()
+    with pytest.raises(ConfigError, match=r"preset broken: cuts\.lr: expected a number, got text"):
+        presets.apply("broken", "")
+    assert checkout.files() == before
+
+
+def test_an_edited_value_is_told_with_the_nearest_preset(checkout: Checkout) -> None:
+    checkout.edit(**{"cuts.lr": 0.5})
+    text, equal = presets.describe()
+    lr = presets.tree("mini")["cuts"]["lr"]
+    assert not equal
+    assert text == (f"params.yaml is nearest to preset mini, 1 differ:\n  cuts.lr: {lr} -> 0.5")
+
+
+def test_the_check_tells_by_its_exit_code(checkout: Checkout) -> None:
+    done = checkout.run("preset", "--check")
+    assert (done.returncode, done.stdout) == (0, "params.yaml equals preset mini\n")
+    checkout.edit(**{"cuts.lr": 0.5})
+    done = checkout.run("preset", "--check")
+    assert done.returncode == 1
+    assert "cuts.lr: " in done.stdout
+    checkout.edit(**{"cuts.lr": "x"})
+    done = checkout.run("preset", "--check")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("carryover: params.yaml: cuts.lr: expected a number")
+
+
+def test_results_of_what_is_no_longer_listed_go(checkout: Checkout) -> None:
+    lock = {
+        "schema": "2.0",
+        "stages": {
+            name: {"cmd": "x", "outs": []}
+            for name in ("data@digits", "data@old", "cuts@fr", "cuts@old", "cuts-report", "mine")
+        },
+    }
+    with Path("dvc.lock").open("w") as file:
+        YAML(typ="safe", pure=True).dump(lock, file)
+    folders = ("data/sets/digits", "data/sets/old", "data/models/gone", "reports/cuts/runs/fr")
+    for folder in (*folders, "reports/cuts/runs/old"):
+        (checkout.root / folder).mkdir(parents=True)
+    removed = presets.prune(config.read(PARAMS))
+    assert sorted(removed) == ["cuts@old", "data@old", "pretrain@gone"]
+    left = YAML(typ="safe", pure=True).load(Path("dvc.lock").read_text())
+    assert list(left["stages"]) == ["data@digits", "cuts@fr", "cuts-report", "mine"]
+    assert [Path(folder).exists() for folder in folders] == [True, False, False, True]
+    assert presets.prune(config.read(PARAMS)) == []
+
+
+def test_rows_and_reports_are_kept_under_the_presets_name(checkout: Checkout) -> None:
+    rows = write_rows("mini")
+    run.write_text(Path("reports/cuts/summary.json"), "{}")
+    assert presets.keep("mini") == [Path("results/mini/cuts")]
+    kept = Path("results/mini/cuts")
+    assert (kept / "runs/fr/rows.jsonl").read_bytes() == rows.read_bytes()
+    assert (kept / "summary.json").read_text() == "{}"
+
+
+def test_rows_of_another_preset_are_not_kept(checkout: Checkout) -> None:
+    write_rows("mini")
+    write_rows(OTHERS[0], "ft")
+    with pytest.raises(DataError, match=f"expected rows of preset mini, got {OTHERS[0]}; run `car"):
+        presets.keep("mini")
+    assert not Path("results").exists()
+
+
+def test_nothing_to_keep_is_told(checkout: Checkout) -> None:
+    with pytest.raises(DataError, match="expected rows to keep, found none; run `dvc repro`"):
+        presets.keep("mini")
+    with pytest.raises(ConfigError, match="preset: expected one of"):
+        presets.keep("big")

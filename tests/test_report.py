@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carryover import run
+from carryover.config import params as config
+from carryover.measure.statistics import Interval
+from carryover.report import figures, site
+from carryover.report.tables import Table, latex, markdown, percent, to_csv
+from carryover.stages import run_stage
+from carryover.studies import cuts_report
+from conftest import Checkout
+
+FOLDER = Path("reports/cuts")
+HALF = 12.706204736432095 * 0.1 / 2**0.5 / 2**0.5  # Student, 1 degree of freedom; spread 0.1
+
+# accuracies of repeats 0 and 1, which scatter by +-0.05 around these means
+MEANS: dict[tuple[str, float, int], float] = {
+    ("baseline", 0.05, -1): 0.30,
+    ("baseline", 1.0, -1): 0.80,
+    **{("fr", 0.05, cut): mean for cut, mean in ((0, 0.30), (3, 0.60), (6, 0.50))},
+    **{("fr", 1.0, cut): mean for cut, mean in ((0, 0.80), (3, 0.70), (6, 0.50))},
+    **{("ft", 0.05, cut): mean for cut, mean in ((0, 0.40), (3, 0.45), (6, 0.50))},
+    **{("ft", 1.0, cut): mean for cut, mean in ((0, 0.75), (3, 0.70), (6, 0.50))},
+}
+VALIDATED = {("fr", 0.05, 6): 0.9}  # validation prefers a cut that test does not
+
+
+def row(setting: str, fraction: float, cut: int, repeat: int, split: str, value: float) -> run.Row:
+    n = {"test": 100, "validation": 20, "train": 10 if fraction < 1 else 200}[split]
+    return run.Row(
+        study="cuts",
+        item=setting,
+        preset="tiny",
+        cell={"fraction": fraction, "cut": cut, "repeat": repeat},
+        split=split,
+        metric="accuracy",
+        value=value,
+        n=n,
+        data="d",
+        weights="w",
+        params="p",
+        source="s",
+        precision="float32",
+    )
+
+
+def rows(setting: str) -> list[run.Row]:
+    found = []
+    for (item, fraction, cut), mean in MEANS.items():
+        for repeat, off in enumerate((0.05, -0.05)):
+            if item == setting:
+                best = VALIDATED.get((item, fraction, cut), mean)
+                values = {"train": 1.0, "validation": best, "test": round(mean + off, 6)}
+                found += [row(item, fraction, cut, repeat, *entry) for entry in values.items()]
+    return found
+
+
+@pytest.fixture
+def reported(tiny: Checkout) -> Checkout:
+    """The reports of handmade rows."""
+    for setting in ("baseline", "fr", "ft"):
+        run.write_rows(FOLDER / "runs" / setting / "rows.jsonl", rows(setting))
+    run_stage("cuts-report", "")
+    return tiny
+
+
+@pytest.fixture
+def summary(reported: Checkout) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((FOLDER / "summary.json").read_text())
+    return found
+
+
+def test_the_summary_has_means_gains_and_intervals(summary: dict[str, Any]) -> None:
+    scratch = summary["baseline"]["10_images"]["accuracy"]
+    assert scratch == pytest.approx({"value": 0.3, "low": 0.3 - HALF, "high": 0.3 + HALF}, abs=1e-6)
+    place = summary["ft"]["10_images"]
+    assert place["best_cut"] == 6
+    assert place["accuracy"]["value"] == 0.5
+    # paired by repeat: both differences are 0.2, so the interval has no width
+    assert {k: place["gain"][k] for k in ("value", "low", "high")} == {
+        "value": 0.2,
+        "low": 0.2,
+        "high": 0.2,
+    }
+    assert summary["ft"]["200_images"]["gain"]["value"] == -0.05
+
+
+def test_the_best_cut_is_chosen_by_validation_images(summary: dict[str, Any]) -> None:
+    assert summary["fr"]["10_images"]["best_cut"] == 6  # on test images it would be 3
+    assert summary["fr"]["10_images"]["gain"]["value"] == 0.2
+    assert summary["fr"]["200_images"]["best_cut"] == 0
+
+
+def test_the_best_cut_may_be_chosen_by_test_images(reported: Checkout) -> None:
+    reported.edit(**{"cuts.best_by": "test"})
+    run_stage("cuts-report", "")
+    place = json.loads((FOLDER / "summary.json").read_text())["fr"]["10_images"]
+    assert place["best_cut"] == 3
+    assert place["gain"]["value"] == 0.3
+    assert "highest mean accuracy on test images." in (FOLDER / "cuts.md").read_text()
+
+
+def test_of_equal_cuts_the_shallowest_is_best(tiny: Checkout) -> None:
+    study = config.read(Path("params.yaml")).cuts
+    same = {("fr", 0.05, cut): [0.5, 0.5] for cut in study.cuts}
+    assert cuts_report.best_cut(study, same, "fr", 0.05) == 0
+
+
+def test_the_markdown_has_n_and_intervals(reported: Checkout) -> None:
+    text = (FOLDER / "cuts.md").read_text()
+    assert "Accuracy in per cent on 100 test images that no training or choice has seen." in text
+    assert "(n = 20)" in text
+    low, high = 100 * (0.5 - HALF), 100 * (0.5 + HALF)
+    interval = f"50.0 [{low:.1f}, {high:.1f}]"
+    assert re.search(
+        r"\| ft \| 5 % \| 10 \| 2 \| 30\.0 \[.*?\] \| 6 \| "
+        + re.escape(interval)
+        + r" \| \+20\.0 \[\+20\.0, \+20\.0\] \| 0 \|",
+        text,
+    )
+    assert text.count("| setting |") == 1
+    assert text.count("| cut 0 | cut 3 | cut 6 |") == 2
+
+
+def test_accuracy_on_training_images_is_said_loudly(reported: Checkout) -> None:
+    reported.edit(**{"cuts.test_on": "train"})
+    run_stage("cuts-report", "")
+    assert "on 100 TRAINING images" in (FOLDER / "cuts.md").read_text()
+
+
+def test_the_csv_has_every_cell(reported: Checkout) -> None:
+    lines = list(csv.DictReader(io.StringIO((FOLDER / "cuts.csv").read_text())))
+    assert len(lines) == 2 * (1 + 3 + 3)
+    found = {(x["setting"], float(x["fraction"]), int(x["cut"])): x for x in lines}
+    assert found.keys() == MEANS.keys()
+    for key, mean in MEANS.items():
+        line = found[key]
+        assert float(line["accuracy"]) == pytest.approx(mean)
+        assert float(line["low"]) == pytest.approx(mean - HALF, abs=1e-6)
+        assert float(line["gain"]) == pytest.approx(mean - MEANS["baseline", key[1], -1], abs=1e-6)
+        assert (line["repeats"], line["test_images"]) == ("2", "100")
+        assert line["images"] == ("10" if key[1] < 1 else "200")
+
+
+def test_the_latex_is_whole(reported: Checkout) -> None:
+    text = (FOLDER / "cuts.tex").read_text()
+    for name in ("table", "tabular"):
+        assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") == 3
+    assert re.search(r"(?<!\\)%", text) is None
+    assert r"ft & 5 \% & 10 & 2 & 30.0 [" in text
+
+
+def test_figures_are_the_same_byte_for_byte(reported: Checkout) -> None:
+    def digests() -> dict[str, str]:
+        names = [f"{stem}.{kind}" for stem in ("box", "difference") for kind in ("svg", "png")]
+        return {n: hashlib.sha256((FOLDER / n).read_bytes()).hexdigest() for n in names}
+
+    first = digests()
+    assert len(set(first.values())) == 4
+    for name in first:
+        (FOLDER / name).unlink()
+    done = reported.run("run", "cuts-report")  # in a process of its own
+    assert done.returncode == 0, done.stderr
+    assert digests() == first
+
+
+def test_figures_have_no_date_and_show_their_n(reported: Checkout) -> None:
+    for name in ("box", "difference"):
+        svg = (FOLDER / f"{name}.svg").read_text()
+        assert "<dc:date>" not in svg
+        assert (FOLDER / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    study = config.read(Path("params.yaml")).cuts
+    test = cuts_report.scores([r for s in ("baseline", "fr", "ft") for r in rows(s)], "test")
+    boxes = {"fr": {f: {c: test["fr", f, c] for c in study.cuts} for f in study.fractions}}
+    baseline = {f: test["baseline", f, -1] for f in study.fractions}
+    figure = figures.accuracy_boxes(boxes, baseline, {0.05: 10, 1.0: 200}, 100)
+    labels = [axis.get_ylabel() for axis in figure.axes]
+    assert labels == ["10 images (0.05)\n2 repeats", "200 images (1)\n2 repeats"]
+    assert figure.get_supylabel() == "test accuracy (n = 100)"
+    figures.save(figure, Path("again"))
+
+
+def test_the_page_stands_alone_with_both_figures(reported: Checkout) -> None:
+    run_stage("report", "")
+    page = Path("reports/index.html").read_text()
+    assert not re.search(r"https?:|//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", page))
+    assert page.count("<img ") == page.count("data:image/svg+xml;base64,") == 2
+    assert page.count("<table>") == 3
+    assert page.count("<tr>") == page.count("</tr>")
+    assert "Gain of the best cut over training from scratch." in page
+    assert str(reported.root) not in page
+
+
+def test_the_page_escapes_what_it_shows() -> None:
+    assert site.from_markdown("a < b & c") == "<p>a &lt; b &amp; c</p>"
+    table = markdown(Table("T", ["x<y"], [["1"]]))
+    assert '<th scope="col">x&lt;y</th>' in site.from_markdown(table)
+    assert "<td>1</td>" in site.from_markdown(table)
+
+
+def test_rows_that_are_absent_say_what_to_run(tiny: Checkout) -> None:
+    done = tiny.run("run", "cuts-report")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "carryover: reports/cuts/runs/fr/rows.jsonl: expected rows, found no file; run the stage "
+        "that writes it\n"
+    )
+
+
+def test_a_table_in_each_form() -> None:
+    table = Table("Gain of 5 %", ["a", "b_c"], [["1", "2 & 3"]])
+    assert markdown(table) == "Gain of 5 %\n\n| a | b_c |\n| --- | --- |\n| 1 | 2 & 3 |\n"
+    assert latex(table) == (
+        "\\begin{table}\n\\caption{Gain of 5 \\%}\n\\begin{tabular}{ll}\n\\toprule\n"
+        "a & b\\_c \\\\\n\\midrule\n1 & 2 \\& 3 \\\\\n\\bottomrule\n\\end{tabular}\n\\end{table}\n"
+    )
+    assert to_csv(["a", "b"], [[1, 0.5], ["x,y", 2]]) == 'a,b\n1,0.5\n"x,y",2\n'
+
+
+def test_per_cent_has_one_digit_and_a_sign_for_differences() -> None:
+    assert percent(Interval(0.58, 0.531, 0.6294)) == "58.0 [53.1, 62.9]"
+    assert percent(Interval(0.05, -0.01, 0.11), signed=True) == "+5.0 [-1.0, +11.0]"
+
+
+def test_the_headline_names_gain_and_cut(summary: dict[str, Any]) -> None:
+    title, header, lines = cuts_report.headline(summary)
+    assert "points [95 %]" in title
+    assert header == ["setting", "10 images", "200 images"]
+    assert lines[1][0] == "ft"
+    assert lines[1][1] == "+20.0 [+20.0, +20.0] (cut 6)"

@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from carryover import run
+from carryover.errors import ConfigError, DataError, KitError
+from conftest import SRC
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def row(**changes: Any) -> run.Row:
+    values: dict[str, Any] = {
+        "study": "cuts",
+        "item": "fr",
+        "preset": "mini",
+        "cell": {"fraction": 0.05, "cut": 3, "repeat": 0},
+        "split": "test",
+        "metric": "accuracy",
+        "value": 0.1 + 0.2,
+        "n": 10,
+        "data": "d",
+        "weights": "w",
+        "params": "p",
+        "source": "s",
+        "precision": "float32",
+    }
+    return run.Row(**(values | changes))
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CARRYOVER_SCRATCH", str(tmp_path / "scratch"))
+    return tmp_path / "scratch"
+
+
+# --- folders -----------------------------------------------------------------------------------
+
+
+def test_home_is_the_checkout_also_in_a_temporary_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CARRYOVER_SCRATCH", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmpabc"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert run.home() == tmp_path
+    monkeypatch.chdir(copy)
+    assert run.home() == tmp_path
+    assert run.scratch_root() == tmp_path / ".scratch"
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("DVC_ROOT", str(copy))
+    assert run.home() == tmp_path
+
+
+def test_a_folder_called_exps_alone_is_no_temporary_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / "exps" / "kit").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "exps" / "kit")
+    assert run.home() == tmp_path / "exps" / "kit"
+
+
+# --- digests -----------------------------------------------------------------------------------
+
+
+def test_a_digest_ignores_the_order_of_keys_and_nothing_else() -> None:
+    assert run.digest({"a": 1, "b": [1, 2]}) == run.digest({"b": [1, 2], "a": 1})
+    assert run.digest({"a": 1}) != run.digest({"a": 1.5})
+    assert run.digest([1, 2]) != run.digest([2, 1])
+    assert run.digest({"a": 1}) == "015abd7f5cc57a2d"  # the first half of SHA-256 of {"a":1}
+
+
+def test_a_digest_of_files_is_of_their_bytes_in_order(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.write_text("1")
+    b.write_text("2")
+    first = run.digest_of_files([a, b])
+    assert first != run.digest_of_files([b, a])
+    assert first == run.digest_of_files([a, b])
+    b.write_text("3")
+    assert run.digest_of_files([a, b]) != first
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Names of the modules that `a` needs in a package made of these texts."""
+    folder = tmp_path / run.PACKAGE.name
+    monkeypatch.setattr(run, "PACKAGE", folder)
+
+    def names(**texts: str) -> list[str]:
+        folder.mkdir()
+        for name, text in texts.items():
+            path = folder / f"{name.replace('__', '/')}.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        return [str(p.relative_to(folder)) for p in run.modules_of("carryover.a")]
+
+    return names
+
+
+def test_modules_are_found_through_every_form_of_import(package: Callable[..., list[str]]) -> None:
+    found = package(
+        a="import carryover.b\nfrom carryover import c\ndef f():\n    from carryover.sub.d import x",
+        b="import os",
+        c="from carryover.e import y",
+        e="",
+        sub__d="",
+        unused="",
+    )
+    assert found == ["a.py", "b.py", "c.py", "e.py", "sub/d.py"]
+
+
+def test_imports_for_type_checking_do_not_count(package: Callable[..., list[str]]) -> None:
+    found = package(
+        a="from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from carryover.b import T\n"
+        "if True:\n    import carryover.c",
+        b="",
+        c="import carryover.a",
+    )
+    assert found == ["a.py", "c.py"]
+
+
+def test_the_source_digest_of_a_study_covers_the_training_loop_and_not_the_cli() -> None:
+    names = {path.name for path in run.modules_of("carryover.studies.cuts")}
+    assert {"cuts.py", "train.py", "cut.py", "store.py", "run.py", "errors.py"} <= names
+    assert not {"cli.py", "stages.py", "params.py"} & names
+
+
+# --- device and seeds --------------------------------------------------------------------------
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--device: expected one of auto, cpu, cuda, got 'tpu'"):
+        run.device("tpu")
+
+
+def test_cuda_without_a_gpu_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert run.device("cpu") == run.device("auto") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="expected a GPU for 'cuda', torch finds none; use"):
+        run.device("cuda")
+
+
+def test_a_purpose_has_its_own_stream() -> None:
+    def draws(seed: int, purpose: str) -> list[float]:
+        return torch.rand(4, generator=run.generator(seed, purpose)).tolist()
+
+    assert draws(0, "cuts/images/1") == draws(0, "cuts/images/1")
+    streams = [draws(0, "cuts/images/1"), draws(0, "cuts/images/2"), draws(1, "cuts/images/1")]
+    assert len({tuple(stream) for stream in streams}) == 3
+
+
+def test_a_stream_is_the_same_on_every_machine() -> None:
+    assert run.generator(0, "data/test").initial_seed() == 5519380443158630614
+
+
+def test_workers_default_to_the_cores_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CARRYOVER_WORKERS", raising=False)
+    assert run.workers() == len(os.sched_getaffinity(0))
+    monkeypatch.setenv("CARRYOVER_WORKERS", "3")
+    assert run.workers() == 3
+
+
+# --- rows --------------------------------------------------------------------------------------
+
+
+def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
+    rows = [row(), row(value=1.0, cell={"fraction": 1.0, "cut": -1, "repeat": 1})]
+    path = tmp_path / "new" / "rows.jsonl"
+    run.write_rows(path, rows)
+    assert run.read_rows(path) == rows
+    assert run.read_rows(path)[0].value == 0.1 + 0.2
+    assert [p.name for p in path.parent.iterdir()] == ["rows.jsonl"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    run.write_rows(path, [row()])
+    path.write_text(path.read_text() + '{"study": "cuts"}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: expected a row, got '\{\"study\""):
+        run.read_rows(path)
+    path.write_text("not JSON\n")
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: expected a row, got 'not JSON'"):
+        run.read_rows(path)
+    with pytest.raises(DataError, match="expected rows, found no file; run the stage"):
+        run.read_rows(tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace", "chmod"])
+def test_a_full_disk_leaves_the_old_rows_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    run.write_rows(path, [row()])
+    before = path.read_bytes()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise FULL
+
+    monkeypatch.setattr(os, failing, full)
+    with pytest.raises(KitError) as caught:
+        run.write_rows(path, [row(), row()])
+    said = "rows.jsonl: expected to write this file, got 'No space left on device'; nothing was "
+    assert said + "changed: free space" in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_before_the_first_byte_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise FULL
+
+    monkeypatch.setattr(run.tempfile, "mkstemp", full)
+    with pytest.raises(KitError, match="No space left on device"):
+        run.write_rows(tmp_path / "rows.jsonl", [row()])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.write_text(tmp_path / "x", "1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_equal_values_give_equal_json(tmp_path: Path) -> None:
+    run.write_json(tmp_path / "a", {"b": 1, "a": [0.5]})
+    run.write_json(tmp_path / "b", {"a": [0.5], "b": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").read_text() == '{\n  "a": [\n    0.5\n  ],\n  "b": 1\n}\n'
+
+
+# --- scratch -----------------------------------------------------------------------------------
+
+
+def test_finished_cells_are_found_again(scratch: Path) -> None:
+    first = run.Scratch("cuts@fr", {"params": "a"})
+    first.add("0.5/1/0", [["test", 0.25]])
+    first.add("0.5/1/1", [["test", 0.1 + 0.2]])
+    again = run.Scratch("cuts@fr", {"params": "a"})
+    assert again.cells() == {"0.5/1/0": [["test", 0.25]], "0.5/1/1": [["test", 0.1 + 0.2]]}
+
+
+def test_cells_of_other_parameters_are_not_seen(scratch: Path) -> None:
+    run.Scratch("cuts@fr", {"params": "a"}).add("x", 1)
+    assert run.Scratch("cuts@fr", {"params": "b"}).cells() == {}
+    assert run.Scratch("cuts@ft", {"params": "a"}).cells() == {}
+
+
+@pytest.mark.parametrize("torn", ['["c", {"va', '["c"', "[", '["c", 3]', "\x00\x00\x00"])
+def test_a_line_torn_by_a_kill_is_dropped_and_work_goes_on(scratch: Path, torn: str) -> None:
+    state = run.Scratch("cuts@fr", {})
+    state.add("a", 1)
+    state.add("b", 2)
+    with state.path.open("a") as file:
+        file.write(torn)
+    whole = {"a": 1, "b": 2} | ({"c": 3} if torn == '["c", 3]' else {})  # only its end is gone
+    assert state.cells() == whole
+    state.add("d", 4)
+    assert state.cells() == whole | {"d": 4}
+
+
+def test_clearing_forgets_the_cells_and_what_lies_beside(scratch: Path) -> None:
+    state = run.Scratch("cuts@fr", {})
+    state.clear()  # nothing there yet
+    state.add("a", 1)
+    (state.folder / "training.pt").write_bytes(b"1")
+    state.clear()
+    assert state.cells() == {}
+    assert not state.folder.exists()
+
+
+def test_a_full_disk_is_told_when_a_cell_is_kept(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise FULL
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(KitError, match=r"cells\.jsonl: expected to write this file, got 'No space"):
+        run.Scratch("cuts@fr", {}).add("a", 1)
+
+
+# --- alone -------------------------------------------------------------------------------------
+
+HOLD = """
+import sys
+from carryover import run
+with run.alone("x.lock", "job"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_holder_is_refused_and_told_who_holds(scratch: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(SRC)}
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(
+                KitError, match=f"expected to be the only job here, process {holder.pid}"
+            ),
+            run.alone("x.lock", "job"),
+        ):
+            raise AssertionError("both hold it")
+        holder.kill()  # whatever the holder's end, the lock goes with it
+        holder.wait()
+    with run.alone("x.lock", "job"):
+        assert (scratch / "x.lock").read_text() == str(os.getpid())
+
+
+def test_another_lock_is_free_and_a_lock_is_freed(scratch: Path) -> None:
+    with run.alone("x.lock", "job"), run.alone("y.lock", "job"):
+        pass
+    with run.alone("x.lock", "job"):
+        pass
+
+
+# --- telling -----------------------------------------------------------------------------------
+
+
+def test_progress_goes_to_the_file_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARRYOVER_PROGRESS", str(tmp_path / "told"))
+    with run.progress("cells", 5, done=2) as advance:
+        assert (tmp_path / "told").read_text() == "2 5"
+        advance()
+    assert (tmp_path / "told").read_text() == "3 5"
