@@ -60,7 +60,7 @@ ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
     TORCH_HOME=/tmp/cache/torch TORCHINDUCTOR_CACHE_DIR=/tmp/cache/inductor \
     TRITON_CACHE_DIR=/tmp/cache/triton HF_HOME=/tmp/cache/huggingface \
     DVC_SITE_CACHE_DIR=/tmp/cache/dvc DVC_NO_ANALYTICS=1 AWS_EC2_METADATA_DISABLED=true \
-    WANDB_MODE=offline WANDB_DIR=/tmp/cache/wandb WANDB_CACHE_DIR=/tmp/cache/wandb \
+    WANDB_MODE=offline WANDB_DIR=/tmp WANDB_CACHE_DIR=/tmp/cache/wandb \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 WORKDIR /app

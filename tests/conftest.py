@@ -23,6 +23,7 @@ from jaxtyping import install_import_hook
 REPOSITORY = Path(__file__).parents[1]
 SRC = REPOSITORY / "src"
 PACKAGE = SRC / "carryover"
+TINY = REPOSITORY / "tests" / "params.yaml"
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int passes for a float, as in mypy
 install_import_hook("carryover", "conftest.checked")
@@ -162,7 +163,7 @@ def checkout(enter: Callable[[Path], Checkout]) -> Checkout:
 @pytest.fixture
 def tiny(enter: Callable[[Path], Checkout]) -> Checkout:
     """A checkout with ``tests/params.yaml``; no stage has run."""
-    return enter(REPOSITORY / "tests" / "params.yaml")
+    return enter(TINY)
 
 
 @pytest.fixture(scope="session")
@@ -170,9 +171,7 @@ def data_and_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ``data`` folder of the tiny checkout, made once by its stages."""
     from carryover.stages import run_stage
 
-    found = make_checkout(
-        tmp_path_factory.mktemp("made") / "checkout", Path(__file__).parent / "params.yaml"
-    )
+    found = make_checkout(tmp_path_factory.mktemp("made") / "checkout", TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(found.root)
         patch.setenv("CARRYOVER_QUIET", "1")

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from carryover.errors import DataError
-from carryover.measure.compare import Change, Comparison, as_json, as_table, compare, rows_at
+from carryover.measure.compare import Change, Comparison, as_json, as_table, compare
+from carryover.measure.revisions import rows_at
 from carryover.measure.statistics import paired_difference, paired_p
 from carryover.run import Row, write_rows
 

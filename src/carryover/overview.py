@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from carryover import prepare, presets
+from carryover import prepare, presets, run
 from carryover.config import params as config
+from carryover.config.data import Data
 from carryover.data import catalog, store
 from carryover.errors import ConfigError, DataError, listed
-from carryover.measure.compare import as_json, as_table, compare, rows_at
+from carryover.measure.compare import as_json, as_table, compare
+from carryover.measure.revisions import rows_at
 from carryover.stages import PARAMS, STAGES, items
 
 
@@ -72,7 +74,8 @@ def data_table() -> str:
     """One line a set: known facts, where it would come from, counts and digest once prepared."""
     params = config.read(PARAMS)
     lines = []
-    for name in dict.fromkeys([*params.data.names, *catalog.DATASETS, *params.data.sources]):
+    known = [*params.data.names, *catalog.DATASETS, *params.data.sources, *_in_root(params.data)]
+    for name in dict.fromkeys(known):
         folder = prepare.SETS / name
         try:
             source = prepare.find(params.data, name)
@@ -85,8 +88,18 @@ def data_table() -> str:
     return "\n".join(lines)
 
 
+def _in_root(data: Data) -> list[str]:
+    """Names of the Parquet files in ``data.root``."""
+    if not data.root:
+        return []
+    folder = run.home() / Path(data.root).expanduser()
+    return sorted(path.stem.replace("_", "-") for path in folder.glob("*.parquet"))
+
+
 def _counts(manifest: dict[str, Any]) -> str:
-    parts = ", ".join(f"{split} {about['images']}" for split, about in manifest["splits"].items())
+    splits = manifest["splits"]
+    order = [split for split in ("train", "validation", "test") if split in splits]
+    parts = ", ".join(f"{split} {splits[split]['images']}" for split in order)
     return f"{parts}, {len(manifest['class_names'])} classes, digest {manifest['digest']}"
 
 

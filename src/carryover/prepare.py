@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carryover import run
 from carryover.config.data import Data
-from carryover.data import catalog, store
-from carryover.errors import DataError
+from carryover.data import catalog
+from carryover.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -22,12 +23,18 @@ SETS = Path("data/sets")
 def stage(params: Params, item: str, context: run.Context) -> None:
     """Prepare one data set: decode every image once, count, digest, write."""
     prepare(params.data, item, params.seed, download=False)
-    context.refuse_edited()
+    try:
+        context.refuse_edited()
+    except ConfigError:
+        shutil.rmtree(SETS / item)
+        raise
 
 
 def prepare(data: Data, name: str, seed: int, download: bool, out: Path | None = None) -> None:
     """Prepare a set under ``data/sets`` or at `out`; `download` allows torchvision to fetch it."""
-    source = find(data, name)
+    from carryover.data import store  # imports torch
+
+    source = find(data, name, download)
     store.prepare(
         name,
         source,
@@ -40,19 +47,27 @@ def prepare(data: Data, name: str, seed: int, download: bool, out: Path | None =
     )
 
 
-def find(data: Data, name: str) -> catalog.Source:
+def find(data: Data, name: str, download: bool = False) -> catalog.Source:
     """Where a set's images are, by ``data.sources`` and ``data.root``."""
-    return catalog.resolve(name, data.root, data.sources, run.home())
+    return catalog.resolve(name, data.root, data.sources, run.home(), download)
 
 
 def refuse_stale(data: Data, name: str) -> None:
     """Stop when the images that a set was prepared from have changed since.
 
+    Where they are not on this machine (the set was pulled), the set stands for itself.
+
     Raises:
         DataError: the external file's digest is not the one in the set's manifest.
     """
+    from carryover.data import store  # imports torch
+
     folder = SETS / name
-    if store.is_stale(folder, find(data, name), run.scratch_root() / "digests"):
+    try:
+        source = find(data, name)
+    except DataError:
+        return
+    if store.is_stale(folder, source, run.scratch_root() / "digests"):
         raise DataError(
             f"{folder}: expected the images it was prepared from, the file behind {name!r} has "
             f"changed since; run `dvc repro -f data@{name}` to take the new one"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -22,13 +23,14 @@ from rich.table import Table
 from carryover import run
 from carryover.config import params as config
 from carryover.errors import ConfigError, KitError, listed
-from carryover.data import store
-from carryover.measure.compare import compare, rows_at
+from carryover.measure.compare import compare
+from carryover.measure.revisions import rows_at
 from carryover.prepare import SETS, find
 from carryover.stages import PARAMS, STAGES, expanded
 
 PAGE = Path("reports/index.html")
 STARTS = "Running stage '"  # how DVC announces a stage
+BUSY = ("Unable to acquire lock", "is busy, it is being blocked")  # DVC's words
 GRACE_SECONDS = 10.0  # between asking DVC to stop and killing it
 
 
@@ -68,11 +70,14 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
 
 def stale_sets(params: config.Params) -> list[str]:
     """Prepared sets whose external files have changed since; DVC does not watch those files."""
-    digests = run.scratch_root() / "digests"
     prepared = [name for name in params.data.names if (SETS / name / "manifest.json").exists()]
-    return [
-        name for name in prepared if store.is_stale(SETS / name, find(params.data, name), digests)
-    ]
+    external = [name for name in prepared if find(params.data, name).kind != "digits"]
+    if not external:
+        return []
+    from carryover.data import store
+
+    digests = run.scratch_root() / "digests"
+    return [n for n in external if store.is_stale(SETS / n, find(params.data, n), digests)]
 
 
 def report(only: str) -> str:
@@ -107,6 +112,11 @@ def _run_dvc(params: config.Params, targets: list[str], fresh: bool) -> None:
     progress = run.scratch_root() / "progress"
     for path in (error, progress):
         path.unlink(missing_ok=True)
+    if not importlib.util.find_spec("dvc"):
+        raise KitError(
+            "reproduce: expected DVC to be installed, it is not; `make setup` installs it, and "
+            "`carryover run STAGE` runs single stages without it"
+        )
     command = [sys.executable, "-m", "dvc", "repro", *targets]
     command += ["--force", "--no-run-cache"] if fresh else []
     bin_folder = str(Path(sys.executable).parent)
@@ -138,6 +148,11 @@ def _run_dvc(params: config.Params, targets: list[str], fresh: bool) -> None:
             signal.signal(sign, handler)
     if error.exists():
         raise KitError(error.read_text())
+    if any(words in line for line in tail for words in BUSY):
+        raise KitError(
+            "reproduce: expected to be the only DVC at work here, another holds its lock; wait "
+            "for it or stop it, then run again"
+        )
     if code:
         print("".join(tail), file=sys.stderr)
         raise RuntimeError(f"dvc repro ended with code {code}; its output is above")
