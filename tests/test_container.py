@@ -19,9 +19,11 @@ REPOSITORY = Path(__file__).parents[1]
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
 ENTRYPOINT = REPOSITORY / "docker" / "entrypoint"
 WHOLE = ("src", "presets", "claims", "reports", "results", "requirements", "docker")
-SINGLE = ("dvc.yaml", "dvc.lock", "params.yaml", "pyproject.toml", "requirements.lock")
-SINGLE += (".dvc/config", ".dvc/plots.html", ".dvc/.gitignore", ".dvcignore", ".gitignore")
-SINGLE += ("LICENSE", "README.md", "Dockerfile")
+SINGLE = {
+    *("dvc.yaml", "dvc.lock", "params.yaml", "pyproject.toml", "requirements.lock"),
+    *(".dvc/config", ".dvc/plots.html", ".dvc/.gitignore", ".dvcignore", ".gitignore"),
+    *("LICENSE", "README.md", "CITATION.cff", "Dockerfile"),
+}
 
 # --- the build context ----------------------------------------------------------------------------
 

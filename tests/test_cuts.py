@@ -37,7 +37,7 @@ def rows_of(item: str) -> list[run.Row]:
     return run.read_rows(Path("reports/cuts/runs") / item / "rows.jsonl")
 
 
-def values(rows: list[run.Row], cut: int, **same: Any) -> list[tuple[Any, ...]]:
+def values(rows: list[run.Row], cut: int) -> list[tuple[Any, ...]]:
     """What was measured at a cut, without the cut and the setting."""
     return [
         (row.cell["fraction"], row.cell["repeat"], row.split, row.metric, row.value, row.n)
@@ -88,7 +88,7 @@ def test_every_cell_has_its_rows_with_their_n(
 
 
 def compare_with_golden(found: dict[str, list[run.Row]]) -> None:
-    """Accuracies to 1e-3, as means over repeats: one test image that flips on another CPU passes."""
+    """Accuracies to 1e-3, as means over repeats: one test image may flip on another CPU."""
     means: dict[str, float] = {}
     for setting, rows in found.items():
         places: dict[str, list[float]] = {}
@@ -186,6 +186,7 @@ def test_all_settings_of_a_repeat_see_the_same_images(tiny: Checkout) -> None:
 def test_a_run_killed_half_way_goes_on_to_the_same_bytes(
     pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pretrained.edit(**{"cuts.epochs": 120, "cuts.max_updates": 120})  # time to be killed in
     path = Path("reports/cuts/runs/fr/rows.jsonl")
     command = pretrained.command("run", "cuts", "--item", "fr")
     with monkeypatch.context() as patch:
@@ -247,6 +248,6 @@ def test_altered_weights_are_refused(pretrained: Checkout) -> None:
 
 def test_a_fraction_too_small_for_one_image_a_class_is_refused(pretrained: Checkout) -> None:
     pretrained.edit(**{"cuts.fractions": [0.001, 1.0]})
-    with pytest.raises(DataError, match="expected at least one image a class, got none from 0.001"):
+    with pytest.raises(DataError, match=r"at least one image a class, got none from 0\.001"):
         run_stage("cuts", "fr")
     assert not Path("reports").exists()

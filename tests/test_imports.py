@@ -33,7 +33,7 @@ MAY_READ_CONFIG = {
 
 def area(module: str) -> str:
     """``studies`` for ``carryover.studies.cuts``, "" for the package."""
-    return (module.split(".") + [""])[1]
+    return f"{module}.".split(".")[1]
 
 
 def layer(module: str) -> int:

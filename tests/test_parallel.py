@@ -64,10 +64,9 @@ def test_a_killed_worker_is_noticed(processes: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return task
 
-    found = []
+    found: list[int] = []
     with pytest.raises(KitError) as caught:
-        for task, _ in spread(die, [0, 1, 2, 3], processes):
-            found.append(task)
+        found.extend(task for task, _ in spread(die, [0, 1, 2, 3], processes))
     said = "training: expected every worker process to finish, one ended with code -9 (-9 is often"
     assert str(caught.value).startswith(said)
     assert "run again to go on where it stopped" in str(caught.value)

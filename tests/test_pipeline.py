@@ -31,7 +31,7 @@ def outs(name: str) -> list[str]:
 
 
 def test_the_stages_are_those_of_the_code() -> None:
-    assert NAMES == list(stages.STAGES)
+    assert list(stages.STAGES) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -112,7 +112,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
 
 def test_modules_are_found_through_every_form_of_import(package: Callable[..., list[str]]) -> None:
     found = package(
-        a="import carryover.b\nfrom carryover import c\ndef f():\n    from carryover.sub.d import x",
+        a="import carryover.b\nfrom carryover import c\n"
+        "def f():\n    from carryover.sub.d import x",
         b="import os",
         c="from carryover.e import y",
         e="",

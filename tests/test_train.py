@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def test_what_is_called_after_a_step_sees_the_new_weights() -> None:
     run, seen = Run(), [Run().weights()]
     run.fit(budget(max_updates=3), after_step=lambda _: seen.append(run.weights()))
     assert len(seen) == 4
-    assert all(not equal(a, b) for a, b in zip(seen, seen[1:], strict=False))
+    assert all(not equal(a, b) for a, b in pairwise(seen))
 
 
 @pytest.mark.parametrize("killed_at", [1, 5, 8, 14])
