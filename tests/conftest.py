@@ -26,18 +26,8 @@ PACKAGE = SRC / "carryover"
 TINY = REPOSITORY / "tests" / "params.yaml"
 
 strict = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int passes for a float, as in mypy
-UNCHECKED = {
-    "carryover.cli.options",  # typer hands it None for --version, whose callback returns nothing
-}
 
-
-def checked(thing: Any) -> Any:
-    """Every function and dataclass of the package, but those that UNCHECKED gives a reason for."""
-    name = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', '')}"
-    return thing if name in UNCHECKED else strict(thing)
-
-
-install_import_hook("carryover", "conftest.checked")
+install_import_hook("carryover", "conftest.strict")
 
 
 def _module_names() -> list[str]:

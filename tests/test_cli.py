@@ -18,6 +18,8 @@ import torch
 
 from carryover import cli, run
 from carryover.errors import DataError
+from carryover.files import write_text
+from carryover.rows import Row
 from carryover.studies import cuts
 from conftest import ABSENT, SRC, Checkout
 from image_files import encoded, picture, pictures, write_folder, write_parquet
@@ -328,16 +330,16 @@ def test_a_full_disk_leaves_no_rows_and_the_finished_cells(
     carryover: Cli, pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretrained.edit(**{"cuts.max_updates": 2})
-    real, written = os.fsync, run.write_rows
+    real, written = os.fsync, cuts.write_rows
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def write(path: Path, rows: list[run.Row]) -> None:
+    def write(path: Path, rows: list[Row]) -> None:
         monkeypatch.setattr(os, "fsync", full)
         written(path, rows)
 
-    monkeypatch.setattr(run, "write_rows", write)
+    monkeypatch.setattr(cuts, "write_rows", write)
     refused(
         carryover("run", "cuts", "--item", "baseline"),
         "reports/cuts/runs/baseline/rows.jsonl: expected to write this file, got 'No space left on",
@@ -345,7 +347,7 @@ def test_a_full_disk_leaves_no_rows_and_the_finished_cells(
     )
     assert [p for p in Path("reports").rglob("*") if p.is_file()] == []
     monkeypatch.setattr(os, "fsync", real)
-    monkeypatch.setattr(run, "write_rows", written)
+    monkeypatch.setattr(cuts, "write_rows", written)
     assert carryover("run", "cuts", "--item", "baseline")[0] == 0
     told = Path(".logs/cuts-baseline.jsonl").read_text().splitlines()
     assert [json.loads(line)["cells"] for line in told] == [4, 0]
@@ -520,7 +522,7 @@ def write_rows(values: list[float]) -> None:
         for i, value in enumerate(values)
     ]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    run.write_text(Path("reports/cuts/runs/fr/rows.jsonl"), text)
+    write_text(Path("reports/cuts/runs/fr/rows.jsonl"), text)
 
 
 def test_a_significant_change_ends_with_1(carryover: Cli, tiny: Checkout) -> None:

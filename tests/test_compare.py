@@ -15,7 +15,7 @@ from carryover.errors import DataError
 from carryover.measure.compare import Change, Comparison, as_json, as_table, compare
 from carryover.measure.revisions import rows_at
 from carryover.measure.statistics import paired_difference, paired_p
-from carryover.run import Row, write_rows
+from carryover.rows import Row, write_rows
 
 ROW = Row("cuts", "fr", "mini", {}, "test", "accuracy", 0.5, 448, "d", "w", "p", "s", "float32")
 

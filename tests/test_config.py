@@ -188,7 +188,7 @@ def test_bytes_that_are_no_text_are_refused(tiny: Checkout) -> None:
 
 def test_a_missing_file_says_where_to_go(tiny: Checkout) -> None:
     tiny.params.unlink()
-    with pytest.raises(ConfigError, match="found no file; call carryover from the top folder"):
+    with pytest.raises(ConfigError, match="found none; call carryover from the top folder"):
         config.read(PARAMS)
 
 

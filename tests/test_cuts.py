@@ -23,6 +23,7 @@ from carryover import run
 from carryover.adapt.cut import cut_network
 from carryover.config import params as config
 from carryover.errors import ConfigError, DataError, KitError
+from carryover.rows import Row, read_rows
 from carryover.stages import run_stage
 from carryover.studies import cuts
 from conftest import Checkout
@@ -33,11 +34,11 @@ IMAGES = {0.05: 10, 1.0: 239}  # 2 of each of five classes; all that validation 
 TEST, VALIDATION = 627, 26
 
 
-def rows_of(item: str) -> list[run.Row]:
-    return run.read_rows(Path("reports/cuts/runs") / item / "rows.jsonl")
+def rows_of(item: str) -> list[Row]:
+    return read_rows(Path("reports/cuts/runs") / item / "rows.jsonl")
 
 
-def values(rows: list[run.Row], cut: int) -> list[tuple[Any, ...]]:
+def values(rows: list[Row], cut: int) -> list[tuple[Any, ...]]:
     """What was measured at a cut, without the cut and the setting."""
     return [
         (row.cell["fraction"], row.cell["repeat"], row.split, row.metric, row.value, row.n)
@@ -47,10 +48,10 @@ def values(rows: list[run.Row], cut: int) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture
-def run_settings(pretrained: Checkout) -> Callable[..., dict[str, list[run.Row]]]:
+def run_settings(pretrained: Checkout) -> Callable[..., dict[str, list[Row]]]:
     """Run settings of the tiny study with some keys changed; their rows."""
 
-    def rows(*settings: str, **changes: Any) -> dict[str, list[run.Row]]:
+    def rows(*settings: str, **changes: Any) -> dict[str, list[Row]]:
         if changes:
             pretrained.edit(**changes)
         for setting in settings:
@@ -61,7 +62,7 @@ def run_settings(pretrained: Checkout) -> Callable[..., dict[str, list[run.Row]]
 
 
 def test_every_cell_has_its_rows_with_their_n(
-    run_settings: Callable[..., dict[str, list[run.Row]]],
+    run_settings: Callable[..., dict[str, list[Row]]],
 ) -> None:
     found = run_settings(*SETTINGS)
     for setting, rows in found.items():
@@ -87,7 +88,7 @@ def test_every_cell_has_its_rows_with_their_n(
     compare_with_golden(found)
 
 
-def compare_with_golden(found: dict[str, list[run.Row]]) -> None:
+def compare_with_golden(found: dict[str, list[Row]]) -> None:
     """Accuracies to 1e-3, as means over repeats: one test image may flip on another CPU."""
     means: dict[str, float] = {}
     for setting, rows in found.items():
@@ -112,7 +113,7 @@ def test_learning_shows_in_the_golden_accuracies() -> None:
 
 
 def test_as_published_the_baseline_is_fr_at_cut_0(
-    run_settings: Callable[..., dict[str, list[run.Row]]],
+    run_settings: Callable[..., dict[str, list[Row]]],
 ) -> None:
     rows = run_settings("fr", "baseline", **{"cuts.seeding": "repeat", "cuts.max_updates": 10})
     assert values(rows["fr"], 0) == values(rows["baseline"], -1)
@@ -120,7 +121,7 @@ def test_as_published_the_baseline_is_fr_at_cut_0(
 
 
 def test_with_nothing_frozen_or_reset_all_cuts_are_equal(
-    run_settings: Callable[..., dict[str, list[run.Row]]],
+    run_settings: Callable[..., dict[str, list[Row]]],
 ) -> None:
     changes = {"cuts.settings": ["none", "baseline"], "cuts.max_updates": 5}
     rows = run_settings("none", **changes)["none"]
@@ -129,7 +130,7 @@ def test_with_nothing_frozen_or_reset_all_cuts_are_equal(
 
 
 def test_accuracy_on_training_images_as_published(
-    run_settings: Callable[..., dict[str, list[run.Row]]],
+    run_settings: Callable[..., dict[str, list[Row]]],
 ) -> None:
     changes = {"cuts.settings": ["baseline"], "cuts.max_updates": 2, "cuts.test_on": "train"}
     rows = run_settings("baseline", **changes)["baseline"]
@@ -138,7 +139,7 @@ def test_accuracy_on_training_images_as_published(
 
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
 def test_the_number_of_processes_changes_no_byte(
-    run_settings: Callable[..., dict[str, list[run.Row]]], monkeypatch: pytest.MonkeyPatch
+    run_settings: Callable[..., dict[str, list[Row]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = Path("reports/cuts/runs/ft/rows.jsonl")
     found = []

@@ -23,6 +23,8 @@ LAYERS = (  # highest first; a folder stands for all its modules
     ("models", "data"),
     ("config",),
     ("run",),
+    ("rows",),
+    ("files",),
     ("errors", ""),  # "" is the package itself, which holds the version
 )
 MAY_READ_CONFIG = {

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from carryover import presets, run
+from carryover import presets
 from carryover.config import params as config
 from carryover.config import reader
 from carryover.errors import ConfigError, DataError
+from carryover.files import write_text
 from conftest import REPOSITORY, Checkout
 
 NAMES = sorted(path.stem for path in (REPOSITORY / "presets").glob("*.yaml"))
@@ -24,7 +25,7 @@ def write_rows(preset: str, item: str = "fr") -> Path:
         **{"weights": "w", "params": "p", "source": "s", "precision": "float32"},
     }
     path = Path("reports/cuts/runs") / item / "rows.jsonl"
-    run.write_text(path, json.dumps(row) + "\n")
+    write_text(path, json.dumps(row) + "\n")
     return path
 
 
@@ -159,7 +160,7 @@ def test_results_of_what_is_no_longer_listed_go(checkout: Checkout) -> None:
 
 def test_rows_and_reports_are_kept_under_the_presets_name(checkout: Checkout) -> None:
     rows = write_rows("mini")
-    run.write_text(Path("reports/cuts/summary.json"), "{}")
+    write_text(Path("reports/cuts/summary.json"), "{}")
     assert presets.keep("mini") == [Path("results/mini/cuts")]
     kept = Path("results/mini/cuts")
     assert (kept / "runs/fr/rows.jsonl").read_bytes() == rows.read_bytes()

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from carryover import run
 from carryover.config import params as config
 from carryover.measure.statistics import Interval
 from carryover.report import figures, site
 from carryover.report.tables import Table, latex, markdown, percent, to_csv
+from carryover.rows import Row, write_rows
 from carryover.stages import run_stage
 from carryover.studies import cuts_report
 from conftest import TINY, Checkout, make_checkout
@@ -35,9 +35,9 @@ MEANS: dict[tuple[str, float, int], float] = {
 VALIDATED = {("fr", 0.05, 6): 0.9}  # validation prefers a cut that test does not
 
 
-def row(setting: str, fraction: float, cut: int, repeat: int, split: str, value: float) -> run.Row:
+def row(setting: str, fraction: float, cut: int, repeat: int, split: str, value: float) -> Row:
     n = {"test": 100, "validation": 20, "train": 10 if fraction < 1 else 200}[split]
-    return run.Row(
+    return Row(
         study="cuts",
         item=setting,
         preset="tiny",
@@ -54,7 +54,7 @@ def row(setting: str, fraction: float, cut: int, repeat: int, split: str, value:
     )
 
 
-def rows(setting: str) -> list[run.Row]:
+def rows(setting: str) -> list[Row]:
     found = []
     for (item, fraction, cut), mean in MEANS.items():
         for repeat, off in enumerate((0.05, -0.05)):
@@ -72,7 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(found.root)
         for setting in ("baseline", "fr", "ft"):
-            run.write_rows(FOLDER / "runs" / setting / "rows.jsonl", rows(setting))
+            write_rows(FOLDER / "runs" / setting / "rows.jsonl", rows(setting))
         run_stage("cuts-report", "")
         run_stage("report", "")
     return found.root / "reports"

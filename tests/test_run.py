@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from carryover import run
+from carryover import files, run
 from carryover.errors import ConfigError, DataError, KitError
+from carryover.files import digest, digest_of_files, write_json, write_text
+from carryover.rows import Row, read_rows, write_rows
 from conftest import SRC
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def row(**changes: Any) -> run.Row:
+def row(**changes: Any) -> Row:
     values: dict[str, Any] = {
         "study": "cuts",
         "item": "fr",
@@ -34,7 +36,7 @@ def row(**changes: Any) -> run.Row:
         "source": "s",
         "precision": "float32",
     }
-    return run.Row(**(values | changes))
+    return Row(**(values | changes))
 
 
 @pytest.fixture
@@ -76,21 +78,21 @@ def test_a_folder_called_exps_alone_is_no_temporary_copy(
 
 
 def test_a_digest_ignores_the_order_of_keys_and_nothing_else() -> None:
-    assert run.digest({"a": 1, "b": [1, 2]}) == run.digest({"b": [1, 2], "a": 1})
-    assert run.digest({"a": 1}) != run.digest({"a": 1.5})
-    assert run.digest([1, 2]) != run.digest([2, 1])
-    assert run.digest({"a": 1}) == "015abd7f5cc57a2d"  # the first half of SHA-256 of {"a":1}
+    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 1.5})
+    assert digest([1, 2]) != digest([2, 1])
+    assert digest({"a": 1}) == "015abd7f5cc57a2d"  # the first half of SHA-256 of {"a":1}
 
 
 def test_a_digest_of_files_is_of_their_bytes_in_order(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     a.write_text("1")
     b.write_text("2")
-    first = run.digest_of_files([a, b])
-    assert first != run.digest_of_files([b, a])
-    assert first == run.digest_of_files([a, b])
+    first = digest_of_files([a, b])
+    assert first != digest_of_files([b, a])
+    assert first == digest_of_files([a, b])
     b.write_text("3")
-    assert run.digest_of_files([a, b]) != first
+    assert digest_of_files([a, b]) != first
 
 
 @pytest.fixture
@@ -180,24 +182,24 @@ def test_workers_default_to_the_cores_of_this_process(monkeypatch: pytest.Monkey
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     rows = [row(), row(value=1.0, cell={"fraction": 1.0, "cut": -1, "repeat": 1})]
     path = tmp_path / "new" / "rows.jsonl"
-    run.write_rows(path, rows)
-    assert run.read_rows(path) == rows
-    assert run.read_rows(path)[0].value == 0.1 + 0.2
+    write_rows(path, rows)
+    assert read_rows(path) == rows
+    assert read_rows(path)[0].value == 0.1 + 0.2
     assert [p.name for p in path.parent.iterdir()] == ["rows.jsonl"]
     assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    run.write_rows(path, [row()])
+    write_rows(path, [row()])
     path.write_text(path.read_text() + '{"study": "cuts"}\n')
     with pytest.raises(DataError, match=r"rows\.jsonl:2: expected a row, got '\{\"study\""):
-        run.read_rows(path)
+        read_rows(path)
     path.write_text("not JSON\n")
     with pytest.raises(DataError, match=r"rows\.jsonl:1: expected a row, got 'not JSON'"):
-        run.read_rows(path)
+        read_rows(path)
     with pytest.raises(DataError, match="expected rows, found no file; run the stage"):
-        run.read_rows(tmp_path / "absent.jsonl")
+        read_rows(tmp_path / "absent.jsonl")
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace", "chmod"])
@@ -205,7 +207,7 @@ def test_a_full_disk_leaves_the_old_rows_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     path = tmp_path / "rows.jsonl"
-    run.write_rows(path, [row()])
+    write_rows(path, [row()])
     before = path.read_bytes()
 
     def full(*_: Any, **__: Any) -> None:
@@ -213,7 +215,7 @@ def test_a_full_disk_leaves_the_old_rows_and_nothing_else(
 
     monkeypatch.setattr(os, failing, full)
     with pytest.raises(KitError) as caught:
-        run.write_rows(path, [row(), row()])
+        write_rows(path, [row(), row()])
     said = "rows.jsonl: expected to write this file, got 'No space left on device'; nothing was "
     assert said + "changed: free space" in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
@@ -226,9 +228,9 @@ def test_a_full_disk_before_the_first_byte_is_the_same(
     def full(*_: Any, **__: Any) -> None:
         raise FULL
 
-    monkeypatch.setattr(run.tempfile, "mkstemp", full)
+    monkeypatch.setattr(files.tempfile, "mkstemp", full)
     with pytest.raises(KitError, match="No space left on device"):
-        run.write_rows(tmp_path / "rows.jsonl", [row()])
+        write_rows(tmp_path / "rows.jsonl", [row()])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -240,13 +242,13 @@ def test_an_interrupted_write_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run.write_text(tmp_path / "x", "1")
+        write_text(tmp_path / "x", "1")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_equal_values_give_equal_json(tmp_path: Path) -> None:
-    run.write_json(tmp_path / "a", {"b": 1, "a": [0.5]})
-    run.write_json(tmp_path / "b", {"a": [0.5], "b": 1})
+    write_json(tmp_path / "a", {"b": 1, "a": [0.5]})
+    write_json(tmp_path / "b", {"a": [0.5], "b": 1})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (tmp_path / "a").read_text() == '{\n  "a": [\n    0.5\n  ],\n  "b": 1\n}\n'
 
@@ -306,7 +308,7 @@ def test_a_full_disk_is_told_when_a_cell_is_kept(
 
 HOLD = """
 import sys
-from carryover import run
+from carryover import files, run
 with run.alone("x.lock", "job"):
     print("held", flush=True)
     sys.stdin.read()

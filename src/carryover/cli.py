@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -35,8 +36,6 @@ def main() -> None:
         _record_error(str(error))
         print(f"carryover: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except Exception:
         import traceback
 
@@ -48,13 +47,15 @@ def _record_error(message: str) -> None:
     """Hand a stage's message to the `reproduce` that started it."""
     told = os.environ.get("CARRYOVER_ERROR")
     if told:
-        Path(told).write_text(message)
+        with contextlib.suppress(OSError):  # the message is on stderr too
+            Path(told).write_text(message)
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         print(__version__)
         raise typer.Exit
+    return asked
 
 
 @app.callback()
@@ -114,6 +115,8 @@ def preset(
         text, equal = presets.describe()
         print(text)
         raise typer.Exit(0 if equal else 1)
+    if not name:
+        raise KitError(f"preset: expected one of {', '.join(presets.names())}, or --check")
     print(presets.apply(name, study))
 
 

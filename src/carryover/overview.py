@@ -132,7 +132,7 @@ def prepare_data(names: list[str], download: bool) -> Iterator[str]:
     """
     params = config.read(PARAMS)
     for given in names:
-        name = given.replace("_", "-")
+        name = catalog.slug(given)
         prepare.prepare(params.data, name, params.seed, download=download)
         yield f"{prepare.SETS / name}: {_counts(store.manifest(prepare.SETS / name))}"
 

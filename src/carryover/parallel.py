@@ -6,6 +6,7 @@ import ctypes
 import multiprocessing
 import os
 import queue
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -50,7 +51,10 @@ def spread(work: Callable[[T], R], tasks: Sequence[T], processes: int) -> Iterat
             try:
                 results.put((i, work(tasks[i]), None))
             except KitError as error:
-                results.put((i, None, str(error)))
+                results.put((i, None, error))
+                return
+            except Exception:
+                results.put((i, None, RuntimeError(traceback.format_exc())))
                 return
 
     running = [context.Process(target=loop, daemon=True) for _ in range(min(processes, len(tasks)))]
@@ -60,7 +64,7 @@ def spread(work: Callable[[T], R], tasks: Sequence[T], processes: int) -> Iterat
         for _ in tasks:
             i, result, error = _next(results, running)
             if error is not None:
-                raise KitError(error)
+                raise error
             yield tasks[i], result
     finally:
         for process in running:

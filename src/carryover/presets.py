@@ -8,13 +8,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from carryover import run
 from carryover.config import params as config
 from carryover.config import reader
 from carryover.errors import ConfigError, DataError, listed
+from carryover.files import write_bytes, write_text
+from carryover.rows import read_rows
 from carryover.stages import PARAMS, STAGES, expanded
 
 PRESETS = Path("presets")
+LOCK = Path("dvc.lock")
 BASE = "mini"
 WHOLE = ("pretrain", "data.sources")  # mappings of names that a preset replaces, not merges
 
@@ -69,7 +71,8 @@ def apply(name: str, study: str) -> str:
     _assign_(document, wanted)
     buffer = io.StringIO()
     yaml.dump(document, buffer)
-    run.write_text(PARAMS, buffer.getvalue())
+    _lock()
+    write_text(PARAMS, buffer.getvalue())
     removed = prune(config.read(PARAMS))
     what = f"{PARAMS} now holds preset {name}" + (f" for {study}" if study else "")
     return what + (f"; removed the results of {listed(removed)}" if removed else "")
@@ -121,22 +124,16 @@ def _assign_list_(old: Any, new: list[Any]) -> None:
 
 def prune(params: config.Params) -> list[str]:
     """Remove lock entries and result folders of items that the parameters no longer list."""
-    from ruamel.yaml import YAML
-
     listed_now = set(expanded(params))
-    removed = []
-    lock = Path("dvc.lock")
-    if lock.exists():
-        document = YAML(typ="safe", pure=True).load(lock.read_text()) or {}
-        stages = document.get("stages", {})
-        stale = [n for n in stages if n.split("@")[0] in STAGES and n not in listed_now]
-        if stale:
-            for name in stale:
-                del stages[name]
-            from dvc.utils.serialize import dump_yaml
+    document = _lock()
+    stages = document.get("stages", {})
+    removed = [n for n in stages if n.split("@")[0] in STAGES and n not in listed_now]
+    for name in removed:
+        del stages[name]
+    if removed:
+        from dvc.utils.serialize import dump_yaml
 
-            dump_yaml(lock, document)
-            removed += stale
+        dump_yaml(LOCK, document)
     for name, stage in STAGES.items():
         if not stage.results:
             continue
@@ -146,6 +143,10 @@ def prune(params: config.Params) -> list[str]:
                 shutil.rmtree(folder)
                 removed += [label] if label not in removed else []
     return removed
+
+
+def _lock() -> dict[str, Any]:
+    return reader.load(LOCK) if LOCK.exists() else {}
 
 
 def describe() -> tuple[str, bool]:
@@ -193,7 +194,7 @@ def keep(name: str) -> list[Path]:
     if not found:
         raise DataError("reports/*/runs: expected rows to keep, found none; run `dvc repro`")
     for path in found:
-        others = {row.preset for row in run.read_rows(path)} - {name}
+        others = {row.preset for row in read_rows(path)} - {name}
         if others:
             raise DataError(
                 f"{path}: expected rows of preset {name}, got {listed(sorted(others))}; "
@@ -203,6 +204,6 @@ def keep(name: str) -> list[Path]:
     for study in dict.fromkeys(path.parents[2] for path in found):
         target = Path("results") / name / study.name
         for path in (*study.glob("*.*"), *study.glob("runs/*/rows.jsonl")):
-            run.write_bytes(target / path.relative_to(study), path.read_bytes())
+            write_bytes(target / path.relative_to(study), path.read_bytes())
         kept.append(target)
     return kept

@@ -23,9 +23,11 @@ from rich.table import Table
 from carryover import run
 from carryover.config import params as config
 from carryover.errors import ConfigError, KitError, listed
+from carryover.files import write_text
 from carryover.measure.compare import compare
 from carryover.measure.revisions import rows_at
 from carryover.prepare import SETS, find
+from carryover.rows import Row
 from carryover.stages import PARAMS, STAGES, expanded
 
 PAGE = Path("reports/index.html")
@@ -64,7 +66,7 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
                 _run_dvc(params, ["--single-item", f"data@{name}"], fresh=True)
         _run_dvc(params, [f"{study}-report" for study in studies], fresh)
         if not studies:
-            run.write_text(marker, _params_digest())
+            write_text(marker, _params_digest())
         return _tell(time.monotonic() - started)
 
 
@@ -264,8 +266,8 @@ def _against_head() -> tuple[str, int]:
     return text, 1 if result.significant and same_params else 0
 
 
-def _same_numbers(before: list[run.Row], after: list[run.Row]) -> bool:
-    def numbers(rows: list[run.Row]) -> list[Any]:
+def _same_numbers(before: list[Row], after: list[Row]) -> bool:
+    def numbers(rows: list[Row]) -> list[Any]:
         return sorted(
             json.dumps([r.study, r.item, r.cell, r.split, r.metric, r.value, r.n]) for r in rows
         )

@@ -11,19 +11,18 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carryover.errors import ConfigError, DataError, KitError, pick
+from carryover.errors import ConfigError, KitError, pick
+from carryover.files import cannot_write, digest, digest_of_files, write_text
 
 if TYPE_CHECKING:
     import torch
 
 PACKAGE = Path(__file__).parent
-DIGEST_LETTERS = 16  # 64 bits: enough to tell versions apart, short enough to read
 
 # --- folders -----------------------------------------------------------------------------------
 
@@ -51,22 +50,7 @@ def scratch_root() -> Path:
     return Path(os.environ.get("CARRYOVER_SCRATCH") or home() / ".scratch")
 
 
-# --- digests -----------------------------------------------------------------------------------
-
-
-def digest(value: Any) -> str:
-    """Short SHA-256 of a JSON-like value, independent of the order of keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LETTERS]
-
-
-def digest_of_files(paths: Iterable[Path]) -> str:
-    """Short SHA-256 of files' bytes, in the order given."""
-    state = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            state.update(hashlib.file_digest(file, "sha256").digest())
-    return state.hexdigest()[:DIGEST_LETTERS]
+# --- code --------------------------------------------------------------------------------------
 
 
 def modules_of(*entries: str) -> list[Path]:
@@ -168,8 +152,17 @@ def quiet() -> bool:
 
 
 def workers() -> int:
-    """Processes to spread independent trainings over: the cores this process may use."""
-    return int(os.environ.get("CARRYOVER_WORKERS") or len(os.sched_getaffinity(0)))
+    """Processes to spread independent trainings over: the cores this process may use.
+
+    ``CARRYOVER_WORKERS`` sets another number; 0 does the work in this process.
+
+    Raises:
+        ConfigError: ``CARRYOVER_WORKERS`` is not a number of processes.
+    """
+    asked = os.environ.get("CARRYOVER_WORKERS", "")
+    if asked and not asked.isdecimal():
+        raise ConfigError(f"CARRYOVER_WORKERS: expected a number of processes, got {asked!r}")
+    return int(asked) if asked else len(os.sched_getaffinity(0))
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
@@ -183,114 +176,6 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 
     state = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(state[:8]) >> 1)
-
-
-# --- rows --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number of a study, with what it was made from.
-
-    Attributes:
-        study, item: the study and the stage item that made it (``cuts``, ``fr``).
-        preset: the preset that the study's parameters started from.
-        cell: the axes (fraction, cut, repeat, task, ...) and their values.
-        split: ``train``, ``validation`` or ``test``.
-        metric, value: what was measured; accuracies lie in 0..1.
-        n: images that the value is over.
-        data, weights, params, source: digests of the images, the pretrained weights, the
-            parameters and the code.
-        precision: floating-point type of the computation.
-    """
-
-    study: str
-    item: str
-    preset: str
-    cell: dict[str, Any]
-    split: str
-    metric: str
-    value: float
-    n: int
-    data: str
-    weights: str
-    params: str
-    source: str
-    precision: str
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as JSON lines, whole or not at all."""
-    write_text(path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of one ``rows.jsonl``.
-
-    Raises:
-        DataError: no such file, or a line that is not a row.
-    """
-    if not path.exists():
-        raise DataError(f"{path}: expected rows, found no file; run the stage that writes it")
-    return parse_rows(path.read_text(), str(path))
-
-
-def parse_rows(text: str, origin: str) -> list[Row]:
-    """Rows from the text of a ``rows.jsonl``; `origin` names it in messages.
-
-    Raises:
-        DataError: a line is not a row.
-    """
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            rows.append(Row(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{origin}:{number}: expected a row, got {line[:60]!r}") from error
-    return rows
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and move it: readers see the old file or the new one.
-
-    Raises:
-        KitError: the disk is full or the folder cannot be written; the old file is untouched.
-    """
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_text`, for bytes."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise _cannot_write(path, error) from error
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _cannot_write(path: Path, error: OSError) -> KitError:
-    return KitError(
-        f"{path}: expected to write this file, got {error.strerror!r}; nothing was changed: "
-        "free space or mend the folder's permissions, then run again"
-    )
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON that is byte-equal for equal values: sorted keys, indent 2, final newline."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 # --- scratch -----------------------------------------------------------------------------------
@@ -335,7 +220,7 @@ class Scratch:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
 
     def clear(self) -> None:
         """Forget the cells: the stage is done."""
@@ -360,7 +245,7 @@ def alone(name: str, what: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -397,7 +282,8 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[], None
 
     def tell() -> None:
         if told:
-            Path(told).write_text(f"{done} {total}")
+            with contextlib.suppress(OSError):  # a count that cannot be shown stops nothing
+                Path(told).write_text(f"{done} {total}")
 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console(), disable=quiet() or bool(told)) as bars:
@@ -420,8 +306,15 @@ def _console() -> Any:
 
 
 def log(stage: str, facts: dict[str, Any]) -> None:
-    """Append what must not enter results (seconds, device, versions) to ``.logs/<stage>.jsonl``."""
+    """Append what must not enter results (seconds, device, versions) to ``.logs/<stage>.jsonl``.
+
+    Raises:
+        KitError: the file cannot be written.
+    """
     path = home() / ".logs" / f"{stage.replace('@', '-')}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(facts, sort_keys=True) + "\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(json.dumps(facts, sort_keys=True) + "\n")
+    except OSError as error:
+        raise cannot_write(path, error) from error

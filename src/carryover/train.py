@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from carryover.errors import KitError
-from carryover.run import write_bytes
+from carryover.files import write_bytes
 
 SNAPSHOT_SECONDS = 10.0  # between saved states of one training
 

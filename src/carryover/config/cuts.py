@@ -33,6 +33,8 @@ class Cuts(Training):
             found += distinct(getattr(self, name), name)
         if "baseline" not in self.settings:
             found.append("settings: expected 'baseline' among them, every gain is measured to it")
+        if not {"fr", "f", "r", "ft"} & set(self.settings):
+            found.append("settings: expected at least one of fr, f, r, ft, which have cuts")
         for i, fraction in enumerate(self.fractions):
             if not 0 < fraction <= 1:
                 found.append(

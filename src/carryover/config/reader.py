@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from carryover.errors import ConfigError, listed
-from carryover.run import digest
+from carryover.files import digest
 
 SLUG = re.compile(r"[a-z0-9-]+")
 
@@ -23,9 +23,9 @@ def load(path: Path) -> dict[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    if not path.exists():
+    if not path.is_file():
         raise ConfigError(
-            f"{path}: expected the parameters, found no file; call carryover from the top folder "
+            f"{path}: expected this file, found none; call carryover from the top folder "
             "of a checkout"
         )
     try:

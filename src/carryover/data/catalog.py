@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from carryover import run
 from carryover.errors import DataError
+from carryover.files import digest, write_json
 
 Kind = Literal["digits", "parquet", "folder", "torchvision"]
 
@@ -156,12 +156,12 @@ def source_digest(source: Source, cache_folder: Path) -> str:
         DataError: the source is not there.
     """
     if source.path is None:
-        return run.digest([source.kind, DATASETS["digits"].source])
+        return digest([source.kind, DATASETS["digits"].source])
     top = source.path / source.folder
     files = [top] if top.is_file() else files_below(top)
     if not files:
         raise DataError(f"{top}: expected the files of a data set, found none; mend the path")
-    remembered = cache_folder / f"{run.digest(str(top.resolve()))}.json"
+    remembered = cache_folder / f"{digest(str(top.resolve()))}.json"
     old = _remembered(remembered)
     new = {}
     for file in files:
@@ -175,10 +175,10 @@ def source_digest(source: Source, cache_folder: Path) -> str:
                 "or take it out"
             ) from error
     if new != old:
-        run.write_json(remembered, new)
+        write_json(remembered, new)
     # a single file may be renamed or moved without being another file
     names = [""] if top.is_file() else [file.relative_to(top).as_posix() for file in files]
-    return run.digest(list(zip(names, new.values(), strict=True)))
+    return digest(list(zip(names, new.values(), strict=True)))
 
 
 def _remembered(path: Path) -> dict[str, str]:

@@ -17,9 +17,9 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from carryover import run
 from carryover.data.transforms import resize
 from carryover.errors import DataError
+from carryover.files import DIGEST_LETTERS, digest
 
 PIXEL_LIMIT = 2**26  # 67 million pixels: a larger image is taken for a decompression bomb
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # no format that starts a program
@@ -117,7 +117,7 @@ class Images:
             parts = (pixels,)
         for part in parts:
             state.update(part.contiguous().numpy().data)
-        return state.hexdigest()[: run.DIGEST_LETTERS]
+        return state.hexdigest()[:DIGEST_LETTERS]
 
     def select(self, index: Int64[Tensor, " m"]) -> Images:
         """The images of these rows, in this order."""
@@ -131,13 +131,15 @@ class Images:
             class_names=self.class_names,
             ids=self.ids[index],
             columns={name: [values[row] for row in rows] for name, values in self.columns.items()},
-            digest=run.digest([self.digest, hashlib.sha256(index.numpy().tobytes()).hexdigest()]),
+            digest=digest([self.digest, hashlib.sha256(index.numpy().tobytes()).hexdigest()]),
             pixels=pixels,
         )
 
-    def of_classes(self, classes: Sequence[int]) -> Images:
+    def of_classes(self, classes: Sequence[int], path: str = "classes") -> Images:
         """The images of some classes in file order, labels 0..K-1 by sorted class id.
 
+        Args:
+            path: the parameter that names the classes, for messages.
         Raises:
             DataError: no class asked for, one outside 0..C-1, or one without images here.
         """
@@ -146,21 +148,21 @@ class Images:
         if strange or not wanted:
             found = ", ".join(map(str, strange)) or "none"
             raise DataError(
-                f"classes: expected classes among 0..{len(self.class_names) - 1}, got {found}; "
+                f"{path}: expected classes among 0..{len(self.class_names) - 1}, got {found}; "
                 "name class ids of this data set"
             )
         kept = self.select(torch.isin(self.labels, torch.tensor(wanted)).nonzero()[:, 0])
         missing = sorted(set(wanted) - set(kept.labels.tolist()))
         if missing:
             raise DataError(
-                f"classes: expected images of each class, found none of class {missing[0]} "
+                f"{path}: expected images of each class, found none of class {missing[0]} "
                 f"({self.class_names[missing[0]]!r}) in this split; leave that class out"
             )
         return replace(
             kept,
             labels=torch.searchsorted(torch.tensor(wanted), kept.labels),
             class_names=tuple(self.class_names[label] for label in wanted),
-            digest=run.digest([kept.digest, wanted]),
+            digest=digest([kept.digest, wanted]),
         )
 
 

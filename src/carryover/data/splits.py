@@ -46,6 +46,19 @@ def hold_out(
     return (~held).nonzero()[:, 0], held.nonzero()[:, 0]
 
 
+def expect_some(held: Int64[Tensor, " held"], path: str) -> None:
+    """Refuse an empty validation set; `path` is the parameter that made it.
+
+    Raises:
+        ConfigError: no image is held out.
+    """
+    if not len(held):
+        raise ConfigError(
+            f"{path}: expected a share that holds out at least one image, got one that holds out "
+            "none; raise it"
+        )
+
+
 def with_test(
     labels: Sequence[int], splits: Sequence[str], fraction: float, generator: torch.Generator
 ) -> list[str]:
@@ -76,6 +89,7 @@ def balanced_subset(
     fraction: float,
     generator: torch.Generator,
     per_class_rule: Rule = "equal",
+    path: str = "fraction",
 ) -> Int64[Tensor, " drawn"]:
     """Rows of a smaller training set, class after class, drawn without replacement.
 
@@ -86,13 +100,14 @@ def balanced_subset(
         fraction: of all images, 0 < fraction <= 1.
         per_class_rule: ``equal``: ``int(n * fraction / C)`` images of each class, and of a class
             with fewer all it has; ``proportional``: ``int(n_class * fraction)``.
+        path: the parameter that holds the fraction, for messages.
     Raises:
         ConfigError: the fraction is outside its range.
         DataError: some class would give no image.
     Source: the published cut study, final state (``equal``).
     """
     if not 0 < fraction <= 1:
-        raise ConfigError(f"fraction: expected a share above 0 and up to 1 to draw, got {fraction}")
+        raise ConfigError(f"{path}: expected a share above 0 and up to 1 to draw, got {fraction}")
     counts = [count for count in torch.bincount(labels).tolist() if count]
     if per_class_rule == "equal":
         quotas = [int(len(labels) * fraction / len(counts))] * len(counts)
@@ -102,7 +117,7 @@ def balanced_subset(
         smallest = 1 / min(counts)
     if min(quotas) == 0:
         raise DataError(
-            f"fraction: expected at least one image a class, got none from {fraction} of "
+            f"{path}: expected at least one image a class, got none from {fraction} of "
             f"{len(labels)} images in {len(counts)} classes; "
             f"the smallest usable fraction is {math.ceil(smallest * 1e6) / 1e6:g}"
         )

@@ -22,6 +22,7 @@ from carryover.data import sources
 from carryover.data.catalog import Source, expect_known, source_digest
 from carryover.data.images import Encoded, Images, Table, as_channels, decode
 from carryover.errors import DataError, listed
+from carryover.files import digest, write_bytes, write_json
 
 SHARD_BYTES = 128 * 2**20
 RAW_LIMIT = 64 * 64 * 3  # values an image; larger ones are smaller on disk as their source bytes
@@ -76,7 +77,7 @@ def prepare(
             "splits": splits,
             "digest": _set_digest(splits),
         }
-        run.write_json(work / "manifest.json", facts)
+        write_json(work / "manifest.json", facts)
         shutil.rmtree(out, ignore_errors=True)
         work.replace(out)
     finally:
@@ -152,7 +153,7 @@ def _packed(table: Table, rows: list[int], channels: int) -> Encoded:
 
 
 def _set_digest(splits: dict[str, Any]) -> str:
-    return run.digest({split: facts["digest"] for split, facts in splits.items()})
+    return digest({split: facts["digest"] for split, facts in splits.items()})
 
 
 def _write(images: Images, split: str, folder: Path) -> dict[str, Any]:
@@ -161,7 +162,7 @@ def _write(images: Images, split: str, folder: Path) -> dict[str, Any]:
     if images.columns:
         contents[f"{split}-columns.parquet"] = _columns_bytes(images.columns)
     for name, content in contents.items():
-        run.write_bytes(folder / name, content)
+        write_bytes(folder / name, content)
     return {
         "images": len(images),
         "per_class": _per_class(images),

@@ -25,7 +25,7 @@ from carryover.measure.statistics import (
     proportions_difference,
     proportions_p,
 )
-from carryover.run import Row
+from carryover.rows import Row
 
 REPEAT_AXES = ("repeat", "seed")  # axes of a cell that number its repeats
 AXES = ("study", "item", "cell", "split", "metric")

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path, PurePosixPath
 
 from carryover.errors import DataError, listed
-from carryover.run import Row, parse_rows, read_rows
+from carryover.rows import Row, parse_rows, read_rows
 
 ROWS = "reports/*/runs/*/rows.jsonl"
 

@@ -27,12 +27,12 @@ def cnn(
     classes: int,
     generator: torch.Generator,
 ) -> nn.Sequential:
-    """A network of named modules ``conv0 act0 pool0 conv1 ... flatten [hidden act] linear``.
+    """A network of named modules ``conv0 act0 conv1 act1 pool1 ... flatten [hidden act] linear``.
 
     Args:
         depth: convolutions, stride 1, padded to keep the size.
-        pool_every: 2 by 2 average pooling after convolutions 1, 1 + n, 1 + 2n, ...; 0 for none.
-            (The published network pools after its first, third and fifth convolution: n = 2.)
+        pool_every: 2 by 2 average pooling after every n-th convolution; 0 for none. (The
+            published network pools after its second, fourth and sixth: conv1, conv3, conv5.)
         hidden: width of a linear layer before the last; 0 for none.
         image_shape: channels, height and width of the images.
         generator: draws the weights in PyTorch's own order and distribution.
@@ -44,7 +44,7 @@ def cnn(
     for i in range(depth):
         modules[f"conv{i}"] = nn.Conv2d(inputs, channels, kernel, padding=kernel // 2)
         modules[f"act{i}"] = pick(ACTIVATIONS, activation, "activation")()
-        if pool_every and i % pool_every == 0:
+        if pool_every and (i + 1) % pool_every == 0:
             modules[f"pool{i}"] = nn.AvgPool2d(2, pool_stride)
         inputs = channels
     modules["flatten"] = nn.Flatten()

@@ -12,7 +12,7 @@ def layer_groups(network: nn.Sequential) -> dict[str, list[str]]:
     convolution before it, so it stays when a network is cut just behind it.
 
     Returns:
-        ``{"conv0": ["conv0", "act0", "pool0"], ..., "head": ["flatten", ..., "linear"]}``.
+        ``{"conv1": ["conv1", "act1", "pool1"], ..., "head": ["flatten", ..., "linear"]}``.
     """
     groups: dict[str, list[str]] = {}
     group = "head"

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from carryover.errors import DataError
-from carryover.run import digest_of_files, write_bytes, write_json
+from carryover.files import digest_of_files, write_bytes, write_json
 
 
 def save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
@@ -30,15 +30,16 @@ def read_card(folder: Path) -> dict[str, Any]:
     """
     try:
         card: dict[str, Any] = json.loads((folder / "card.json").read_text())
+        expected = card["weights"]
         found = digest_of_files([folder / "weights.safetensors"])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{folder}: expected weights.safetensors and card.json, cannot read them ({error}); "
             f"run `dvc repro pretrain@{folder.name}`"
         ) from error
-    if found != card.get("weights"):
+    if found != expected:
         raise DataError(
-            f"{folder}/weights.safetensors: expected digest {card.get('weights')}, got {found}: "
+            f"{folder}/weights.safetensors: expected digest {expected}, got {found}: "
             f"the file was altered; run `dvc repro -f pretrain@{folder.name}`"
         )
     return card

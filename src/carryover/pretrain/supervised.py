@@ -37,14 +37,16 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     torch.set_num_threads(recipe.threads)
     device = run.device(run.chosen_device())
     folder = Path("data/sets") / recipe.dataset
-    train = store.load(folder, "train").of_classes(recipe.classes)
-    test = store.load(folder, "test").of_classes(recipe.classes)
+    where = f"pretrain.{item}.classes"
+    train = store.load(folder, "train").of_classes(recipe.classes, where)
+    test = store.load(folder, "test").of_classes(recipe.classes, where)
     kept, held = splits.hold_out(
         train.labels,
         recipe.validation_fraction,
         run.generator(params.seed, "pretrain/validation"),
         recipe.stratified_validation,
     )
+    splits.expect_some(held, f"pretrain.{item}.validation_fraction")
     parts = {"train": train.select(kept), "validation": train.select(held), "test": test}
     inputs = {name: normalised(part, device) for name, part in parts.items()}
     labels = {name: part.labels.to(device) for name, part in parts.items()}

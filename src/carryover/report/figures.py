@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from carryover.files import write_bytes
 from carryover.measure.statistics import Interval
-from carryover.run import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

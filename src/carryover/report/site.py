@@ -7,6 +7,8 @@ import html
 from pathlib import Path
 
 from carryover import run
+from carryover.errors import DataError
+from carryover.files import write_text
 
 REPORTS = Path("reports")
 FIGURES = ("difference", "box")
@@ -16,12 +18,18 @@ def stage(params: object, item: str, context: run.Context) -> None:
     """Write the page."""
     sections = [section(study) for study in STUDIES]
     context.refuse_edited()
-    run.write_text(REPORTS / "index.html", PAGE.format(sections="\n".join(sections)))
+    write_text(REPORTS / "index.html", PAGE.format(sections="\n".join(sections)))
 
 
 def section(study: str) -> str:
     """A study's heading, question, figures and tables."""
     folder = REPORTS / study
+    needed = [folder / f"{study}.md", *(folder / f"{name}.svg" for name in FIGURES)]
+    for path in needed:
+        if not path.exists():
+            raise DataError(
+                f"{path}: expected this file, found none; run `dvc repro {study}-report`"
+            )
     figures = [
         f'<figure><img alt="{html.escape(ALT[name])}" src="data:image/svg+xml;base64,'
         f'{base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()}">'

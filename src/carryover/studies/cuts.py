@@ -32,6 +32,7 @@ from carryover.models.cnn import cnn
 from carryover.parallel import spread
 from carryover.prepare import SETS, refuse_stale
 from carryover.pretrain.supervised import budget, channels_last, normalised
+from carryover.rows import Row, write_rows
 from carryover.train import fit
 
 if TYPE_CHECKING:
@@ -85,17 +86,9 @@ def stage(params: Params, item: str, context: run.Context) -> None:
                 scratch.add(name(cell), result)
                 done[name(cell)] = result
                 advance()
-        run.log(
-            context.stage,
-            {
-                "cells": len(waiting),
-                "seconds": time.monotonic() - started,
-                "device": device.type,
-                "torch": torch.__version__,
-            },
-        )
+        seconds = time.monotonic() - started
         rows = [
-            run.Row(
+            Row(
                 study="cuts",
                 item=item,
                 preset=study.preset,
@@ -114,8 +107,17 @@ def stage(params: Params, item: str, context: run.Context) -> None:
             for split, metric, value, n in done[name(representative(item, cell))]
         ]
         context.refuse_edited()
-        run.write_rows(Path("reports/cuts/runs") / item / "rows.jsonl", rows)
+        write_rows(Path("reports/cuts/runs") / item / "rows.jsonl", rows)
         scratch.clear()
+        run.log(
+            context.stage,
+            {
+                "cells": len(waiting),
+                "seconds": seconds,
+                "device": device.type,
+                "torch": torch.__version__,
+            },
+        )
 
 
 def cells(study: Cuts, item: str) -> list[tuple[float, int, int]]:
@@ -152,14 +154,15 @@ def load_task(
 ) -> tuple[Task, str]:
     """Target images split into train, validation and test, and the source network."""
     study = params.cuts
-    train = store.load(SETS / study.dataset, "train").of_classes(study.classes)
-    test = store.load(SETS / study.dataset, study.test_on).of_classes(study.classes)
+    train = store.load(SETS / study.dataset, "train").of_classes(study.classes, "cuts.classes")
+    test = store.load(SETS / study.dataset, study.test_on).of_classes(study.classes, "cuts.classes")
     kept, held = splits.hold_out(
         train.labels,
         study.validation_fraction,
         run.generator(params.seed, "cuts/validation"),
         study.stratified_validation,
     )
+    splits.expect_some(held, "cuts.validation_fraction")
     parts = {"train": train.select(kept), "validation": train.select(held), "test": test}
     inputs = {k: normalised(part, device) for k, part in parts.items()}
     shape: Any = tuple(inputs["train"].shape[1:])
@@ -192,7 +195,9 @@ def train_one(
     """One training: (split, metric, value, n) of each number it gives."""
     study = params.cuts
     sample, random = generators(params, item, fraction, repeat)
-    chosen = splits.balanced_subset(task.labels["train"].cpu(), fraction, sample)
+    chosen = splits.balanced_subset(
+        task.labels["train"].cpu(), fraction, sample, path="cuts.fractions"
+    )
     network = cut_network(
         task.start,
         max(cut, 0),

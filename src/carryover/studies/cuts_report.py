@@ -8,15 +8,19 @@ SVG and PNG. Takes 5 s.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from carryover import run
 from carryover.config.cuts import Cuts
+from carryover.errors import DataError
+from carryover.files import write_json, write_text
 from carryover.measure.statistics import Interval, holm, mean_interval, paired_difference, paired_p
 from carryover.report import figures
 from carryover.report.tables import Table, latex, markdown, percent, to_csv
+from carryover.rows import Row, read_rows
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -33,8 +37,9 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     rows = [
         row
         for setting in study.settings
-        for row in run.read_rows(FOLDER / "runs" / setting / "rows.jsonl")
+        for row in read_rows(FOLDER / "runs" / setting / "rows.jsonl")
     ]
+    expect_whole(rows, study)
     test, chosen_by = scores(rows, "test"), scores(rows, study.best_by)
     images = counts(rows, "train", study)
     n = next(row.n for row in rows if row.split == "test")
@@ -59,16 +64,38 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         if setting != "none"  # the same at every cut: its gain is in the other figure
     }
     context.refuse_edited()
-    run.write_json(FOLDER / "summary.json", summary)
-    run.write_text(FOLDER / "cuts.csv", cells_csv(study, settings, test, images, n))
-    run.write_text(FOLDER / "cuts.md", "\n".join(["# Cuts", notes, *map(markdown, tables)]))
-    run.write_text(FOLDER / "cuts.tex", "\n".join(map(latex, tables)))
+    write_json(FOLDER / "summary.json", summary)
+    write_text(FOLDER / "cuts.csv", cells_csv(study, settings, test, images, n))
+    write_text(FOLDER / "cuts.md", "\n".join(["# Cuts", notes, *map(markdown, tables)]))
+    write_text(FOLDER / "cuts.tex", "\n".join(map(latex, tables)))
     repeats = dict(zip(study.fractions, study.repeats, strict=True))
     figures.save(figures.accuracy_boxes(boxes, baseline, images, n), FOLDER / "box")
     figures.save(figures.gain_lines(gains, images, repeats), FOLDER / "difference")
 
 
-def scores(rows: list[run.Row], split: str) -> dict[tuple[str, float, int], list[float]]:
+def expect_whole(rows: list[Row], study: Cuts) -> None:
+    """Refuse rows that were made with other settings, fractions, cuts or repeats.
+
+    Raises:
+        DataError: a cell that the parameters list has no accuracy.
+    """
+    found = {
+        (row.item, row.cell["fraction"], row.cell["cut"], row.cell["repeat"])
+        for row in rows
+        if (row.split, row.metric) == ("test", "accuracy")
+    }
+    for item in study.settings:
+        cuts = (BASELINE_CUT,) if item == "baseline" else study.cuts
+        for fraction, repeats in zip(study.fractions, study.repeats, strict=True):
+            for cut, repeat in product(cuts, range(repeats)):
+                if (item, fraction, cut, repeat) not in found:
+                    raise DataError(
+                        f"{FOLDER}/runs/{item}/rows.jsonl: expected a row for fraction {fraction}, "
+                        f"cut {cut}, repeat {repeat}, found none; run `dvc repro cuts@{item}`"
+                    )
+
+
+def scores(rows: list[Row], split: str) -> dict[tuple[str, float, int], list[float]]:
     """Accuracies of a split by (setting, fraction, cut), repeats in ascending order."""
     found: dict[tuple[str, float, int], list[float]] = {}
     for row in sorted(rows, key=lambda row: row.cell["repeat"]):
@@ -78,7 +105,7 @@ def scores(rows: list[run.Row], split: str) -> dict[tuple[str, float, int], list
     return found
 
 
-def counts(rows: list[run.Row], split: str, study: Cuts) -> dict[float, int]:
+def counts(rows: list[Row], split: str, study: Cuts) -> dict[float, int]:
     """Images of a split at each fraction, as the rows say."""
     found = {row.cell["fraction"]: row.n for row in rows if row.split == split}
     return {fraction: found[fraction] for fraction in study.fractions}
@@ -134,7 +161,7 @@ def _rounded(interval: Interval) -> dict[str, float]:
     return {name: round(float(getattr(interval, name)), 6) for name in ("value", "low", "high")}
 
 
-def reading(study: Cuts, n: int, rows: list[run.Row]) -> str:
+def reading(study: Cuts, n: int, rows: list[Row]) -> str:
     """How to read the tables: n, what an interval is over, how the best cut was chosen."""
     validation = next(row.n for row in rows if row.split == "validation")
     tested = (

@@ -1,0 +1,74 @@
+"""Files written whole or not at all, and short digests of values and files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from carryover.errors import KitError
+
+DIGEST_LETTERS = 16  # 64 bits: enough to tell versions apart, short enough to read
+
+
+def digest(value: Any) -> str:
+    """Short SHA-256 of a JSON-like value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LETTERS]
+
+
+def digest_of_files(paths: Iterable[Path]) -> str:
+    """Short SHA-256 of files' bytes, in the order given."""
+    state = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            state.update(hashlib.file_digest(file, "sha256").digest())
+    return state.hexdigest()[:DIGEST_LETTERS]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and move it: readers see the old file or the new one.
+
+    Raises:
+        KitError: the disk is full or the folder cannot be written; the old file is untouched.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`, for bytes."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that is byte-equal for equal values: sorted keys, indent 2, final newline."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def cannot_write(path: Path, error: OSError) -> KitError:
+    """What to say when a file cannot be written: the disk is full, or the folder closed."""
+    return KitError(
+        f"{path}: expected to write this file, got {error.strerror!r}; nothing was changed: "
+        "free space or mend the folder's permissions, then run again"
+    )
