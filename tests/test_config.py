@@ -199,7 +199,7 @@ def test_an_edited_section_is_noticed_and_another_is_not(tiny: Checkout) -> None
     tiny.edit(**{"cuts.lr": 0.5})
     with pytest.raises(ConfigError, match="expected seed, cuts to stay as they were") as caught:
         reader.refuse_edited(PARAMS, before, "seed", "cuts")
-    assert "no rows were written, run again" in str(caught.value)
+    assert "nothing was written, run again" in str(caught.value)
 
 
 def test_the_digest_of_a_section_ignores_comments_and_order(tiny: Checkout) -> None:

@@ -123,7 +123,7 @@ def test_as_published_the_baseline_is_fr_at_cut_0(
 def test_with_nothing_frozen_or_reset_all_cuts_are_equal(
     run_settings: Callable[..., dict[str, list[Row]]],
 ) -> None:
-    changes = {"cuts.settings": ["none", "baseline"], "cuts.max_updates": 5}
+    changes = {"cuts.settings": ["none", "fr", "baseline"], "cuts.max_updates": 5}
     rows = run_settings("none", **changes)["none"]
     assert values(rows, 0) == values(rows, 3) == values(rows, 6)
     assert len(values(rows, 0)) == 16
@@ -132,7 +132,7 @@ def test_with_nothing_frozen_or_reset_all_cuts_are_equal(
 def test_accuracy_on_training_images_as_published(
     run_settings: Callable[..., dict[str, list[Row]]],
 ) -> None:
-    changes = {"cuts.settings": ["baseline"], "cuts.max_updates": 2, "cuts.test_on": "train"}
+    changes = {"cuts.settings": ["fr", "baseline"], "cuts.max_updates": 2, "cuts.test_on": "train"}
     rows = run_settings("baseline", **changes)["baseline"]
     assert {row.n for row in rows if row.split == "test"} == {269}  # all of train
 

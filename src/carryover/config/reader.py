@@ -61,7 +61,7 @@ def refuse_edited(path: Path, before: str, *sections: str) -> None:
     if section_digest(path, *sections) != before:
         raise ConfigError(
             f"{path}: expected {listed(sections)} to stay as they were when this stage started, "
-            "they were edited meanwhile; no rows were written, run again"
+            "they were edited meanwhile; nothing was written, run again"
         )
 
 

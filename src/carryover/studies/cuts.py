@@ -4,7 +4,7 @@ A network pretrained on source classes is cut at each depth; what lies before th
 lies behind is reset (FR, R), kept (F, none) or removed (FT), and the result is trained on a share
 of the target classes' images. ``dvc repro cuts@fr`` writes ``reports/cuts/runs/fr/rows.jsonl``:
 accuracy on train, validation and test images and the number of updates for each fraction, cut and
-repeat. The mini preset's six settings take about 90 s and 1 GB on two cores.
+repeat. The mini preset's six settings take about two minutes and 1 GB on two cores.
 
 Source: ``tusharmanekar/mp-tl-study`` at 8c95619.
 """
