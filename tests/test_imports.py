@@ -23,7 +23,7 @@ LAYERS = (  # highest first; a folder stands for all its modules
     ("models", "data"),
     ("config",),
     ("run",),
-    ("rows",),
+    ("rows", "provenance"),
     ("files",),
     ("errors", ""),  # "" is the package itself, which holds the version
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from carryover import presets, run, stages
+from carryover import presets, provenance, stages
 from carryover.config import params as config
 from carryover.config.reader import SLUG
 from conftest import PACKAGE, REPOSITORY, SRC, Checkout
@@ -37,7 +37,7 @@ def test_the_stages_are_those_of_the_code() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stage_depends_on_the_modules_it_runs(name: str) -> None:
     found = [dep for dep in stage(name)["deps"] if dep.startswith("src/")]
-    modules = run.modules_of(stages.STAGES[name].module)
+    modules = provenance.modules_of(stages.STAGES[name].module)
     assert found == [f"src/{path.relative_to(SRC).as_posix()}" for path in modules]
     assert len(found) >= 3
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from carryover import files, run
+from carryover import files, provenance, run
 from carryover.errors import ConfigError, DataError, KitError
 from carryover.files import digest, digest_of_files, write_json, write_text
 from carryover.rows import Row, read_rows, write_rows
@@ -98,8 +98,8 @@ def test_a_digest_of_files_is_of_their_bytes_in_order(tmp_path: Path) -> None:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Names of the modules that `a` needs in a package made of these texts."""
-    folder = tmp_path / run.PACKAGE.name
-    monkeypatch.setattr(run, "PACKAGE", folder)
+    folder = tmp_path / provenance.PACKAGE.name
+    monkeypatch.setattr(provenance, "PACKAGE", folder)
 
     def names(**texts: str) -> list[str]:
         folder.mkdir()
@@ -107,7 +107,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
             path = folder / f"{name.replace('__', '/')}.py"
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
-        return [str(p.relative_to(folder)) for p in run.modules_of("carryover.a")]
+        return [str(p.relative_to(folder)) for p in provenance.modules_of("carryover.a")]
 
     return names
 
@@ -136,7 +136,7 @@ def test_imports_for_type_checking_do_not_count(package: Callable[..., list[str]
 
 
 def test_the_source_digest_of_a_study_covers_the_training_loop_and_not_the_cli() -> None:
-    names = {path.name for path in run.modules_of("carryover.studies.cuts")}
+    names = {path.name for path in provenance.modules_of("carryover.studies.cuts")}
     assert {"cuts.py", "train.py", "cut.py", "store.py", "run.py", "errors.py"} <= names
     assert not {"cli.py", "stages.py", "params.py"} & names
 
@@ -308,7 +308,7 @@ def test_a_full_disk_is_told_when_a_cell_is_kept(
 
 HOLD = """
 import sys
-from carryover import files, run
+from carryover import files, provenance, run
 with run.alone("x.lock", "job"):
     print("held", flush=True)
     sys.stdin.read()

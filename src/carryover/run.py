@@ -5,7 +5,6 @@ The only module that reads environment variables and knows the folders of a chec
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import fcntl
 import hashlib
@@ -17,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carryover.errors import ConfigError, KitError, pick
-from carryover.files import cannot_write, digest, digest_of_files, write_text
+from carryover.files import cannot_write, digest, write_text
 
 if TYPE_CHECKING:
     import torch
 
-PACKAGE = Path(__file__).parent
 
 # --- folders -----------------------------------------------------------------------------------
 
@@ -48,57 +46,6 @@ def home() -> Path:
 def scratch_root() -> Path:
     """Where resume state lives: ``$CARRYOVER_SCRATCH`` or ``.scratch`` of the checkout."""
     return Path(os.environ.get("CARRYOVER_SCRATCH") or home() / ".scratch")
-
-
-# --- code --------------------------------------------------------------------------------------
-
-
-def modules_of(*entries: str) -> list[Path]:
-    """Source files that modules import from this package, directly or not, sorted.
-
-    Read from the source text (imports inside functions count), so nothing is executed. This is
-    what a stage of ``dvc.yaml`` must depend on and what a row's ``source`` digest covers.
-
-    Args:
-        entries: dotted module names, e.g. ``carryover.studies.cuts``.
-    """
-    found: dict[str, Path] = {}
-    waiting = list(entries)
-    while waiting:
-        name = waiting.pop()
-        path = _module_path(name)
-        if path is None or name in found:
-            continue
-        found[name] = path
-        for node in _executed(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                waiting.append(node.module)
-                waiting += [f"{node.module}.{alias.name}" for alias in node.names]
-    return sorted(found.values())
-
-
-def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those under ``if TYPE_CHECKING:``."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        yield node
-        yield from _executed(node)
-
-
-def _module_path(name: str) -> Path | None:
-    parts = name.split(".")
-    if parts[0] != PACKAGE.name or len(parts) == 1:
-        return None
-    path = PACKAGE.joinpath(*parts[1:]).with_suffix(".py")
-    return path if path.exists() else None
-
-
-def source_digest(*entries: str) -> str:
-    """Digest of all code that the modules run from this package."""
-    return digest_of_files(modules_of(*entries))
 
 
 @dataclass(frozen=True)

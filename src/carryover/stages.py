@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from carryover import run
+from carryover import provenance, run
 from carryover.config import params as config
 from carryover.config import reader
 from carryover.errors import ConfigError, listed, pick
@@ -69,7 +69,7 @@ def run_stage(name: str, item: str) -> None:
     context = run.Context(
         stage=f"{name}@{item}" if stage.results else name,
         params=before,
-        source=run.source_digest(stage.module),
+        source=provenance.source_digest(stage.module),
         refuse_edited=lambda: reader.refuse_edited(PARAMS, before, *sections),
     )
     module.stage(params, item, context)
