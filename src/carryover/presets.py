@@ -67,7 +67,7 @@ def apply(name: str, study: str) -> str:
     from ruamel.yaml import YAML
 
     yaml = YAML()
-    document = yaml.load(PARAMS.read_text())
+    document = yaml.load(_commented().read_text())
     _assign_(document, wanted)
     buffer = io.StringIO()
     yaml.dump(document, buffer)
@@ -76,6 +76,15 @@ def apply(name: str, study: str) -> str:
     removed = prune(config.read(PARAMS))
     what = f"{PARAMS} now holds preset {name}" + (f" for {study}" if study else "")
     return what + (f"; removed the results of {listed(removed)}" if removed else "")
+
+
+def _commented() -> Path:
+    """The file whose comments are kept: ``params.yaml``, or mini's where that cannot be read."""
+    try:
+        reader.load(PARAMS)
+    except ConfigError:
+        return PRESETS / f"{BASE}.yaml"
+    return PARAMS
 
 
 def _with_study(now: dict[str, Any], preset: dict[str, Any], study: str) -> dict[str, Any]:
@@ -165,7 +174,7 @@ def describe() -> tuple[str, bool]:
     nearest = min(differing, key=lambda name: len(differing[name]))
     lines = differing[nearest]
     return "\n".join(
-        [f"{PARAMS} is nearest to preset {nearest}, {len(lines)} differ:", *lines]
+        [f"{PARAMS} is nearest to preset {nearest} ({len(lines)} values differ)", *lines]
     ), False
 
 
@@ -189,21 +198,29 @@ def keep(name: str) -> list[Path]:
         ConfigError: no such preset.
         DataError: no rows at all, or rows that were made from another preset.
     """
-    tree(name)
+    values = tree(name)
     found = sorted(Path("reports").glob("*/runs/*/rows.jsonl"))
     if not found:
         raise DataError("reports/*/runs: expected rows to keep, found none; run `dvc repro`")
     for path in found:
+        study = path.parents[2].name
+        expected = reader.digest_of(values, *STAGES[study].sections)
         others = {row.preset for row in read_rows(path)} - {name}
         if others:
             raise DataError(
                 f"{path}: expected rows of preset {name}, got {listed(sorted(others))}; "
                 f"run `carryover preset {name}` and `dvc repro` first"
             )
+        if {row.params for row in read_rows(path)} != {expected}:
+            raise DataError(
+                f"{path}: expected rows of preset {name} as it is, its values were changed for "
+                "these; `carryover preset --check` lists how, keep them as an experiment "
+                "(`dvc exp save`) or add a preset"
+            )
     kept = []
-    for study in dict.fromkeys(path.parents[2] for path in found):
-        target = Path("results") / name / study.name
-        for path in (*study.glob("*.*"), *study.glob("runs/*/rows.jsonl")):
-            write_bytes(target / path.relative_to(study), path.read_bytes())
+    for folder in dict.fromkeys(path.parents[2] for path in found):
+        target = Path("results") / name / folder.name
+        for path in (*folder.glob("*.*"), *folder.glob("runs/*/rows.jsonl")):
+            write_bytes(target / path.relative_to(folder), path.read_bytes())
         kept.append(target)
     return kept

@@ -65,6 +65,8 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
             for name in stale_sets(params):
                 _run_dvc(params, ["--single-item", f"data@{name}"], fresh=True)
         _run_dvc(params, [f"{study}-report" for study in studies], fresh)
+        if studies:
+            _run_dvc(params, ["--single-item", "report"], fresh)
         if not studies:
             write_text(marker, _params_digest())
         return _tell(time.monotonic() - started)
@@ -152,8 +154,9 @@ def _run_dvc(params: config.Params, targets: list[str], fresh: bool) -> None:
         raise KitError(error.read_text())
     if any(words in line for line in tail for words in BUSY):
         raise KitError(
-            "reproduce: expected to be the only DVC at work here, another holds its lock; wait "
-            "for it or stop it, then run again"
+            "reproduce: expected to be the only DVC at work here, another holds its lock (one "
+            "that a killed run left behind goes on until its stage ends); wait for it or stop it, "
+            "then run again"
         )
     if code:
         print("".join(tail), file=sys.stderr)
@@ -167,6 +170,7 @@ def _stop(process: subprocess.Popen[str], sign: int) -> None:
         process.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
+    print("stopped; run again to go on from here", file=sys.stderr)
     raise SystemExit(128 + sign)
 
 

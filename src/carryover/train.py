@@ -112,7 +112,9 @@ def fit(
             done = state.updates == budget.max_updates
             epoch_ends = i == len(batches) - 1
             every = budget.evaluate_every
-            if validate and (done or (state.updates % every == 0 if every else epoch_ends)):
+            due = state.updates % every == 0 if every else epoch_ends
+            last_of_all = done or (epoch_ends and epoch == budget.epochs - 1)
+            if validate and (due or last_of_all):
                 _remember_(state, validate(), network)
             state.stopped = bool(budget.patience) and state.waited >= budget.patience
             if state.stopped or done:

@@ -40,7 +40,11 @@ def load(path: Path) -> dict[str, Any]:
 
 def section_digest(path: Path, *sections: str) -> str:
     """Digest of some sections of a file as they stand now; dots lead into a section."""
-    tree = load(path)
+    return digest_of(load(path), *sections)
+
+
+def digest_of(tree: dict[str, Any], *sections: str) -> str:
+    """Digest of some sections of a tree; dots lead into a section."""
     return digest({name: _at(tree, name) for name in sections})
 
 
@@ -81,7 +85,8 @@ def build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, list) or not value:
-            faults.append(f"{path}: expected a list with at least one entry, got {_kind(value)}")
+            found = "an empty one" if value == [] else _kind(value)
+            faults.append(f"{path}: expected a list with at least one entry, got {found}")
             return ()
         return tuple(build(args[0], v, f"{path}[{i}]", faults) for i, v in enumerate(value))
     if origin is dict:

@@ -106,7 +106,7 @@ def resolve(
             if (place / folder).is_dir():
                 packed = any((place / folder).glob("*.parquet"))
                 return Source("parquet" if packed else "folder", place / folder)
-    fetch = f", or `carryover data prepare {name} --download`" if known else ""
+    fetch = f", or `carryover data prepare {name} --download`" if known and not download else ""
     raise DataError(
         f"data set {name!r}: expected its files, found none ("
         f"{'looked for ' + ', '.join(looked) if looked else 'data.root is not set'}); set "

@@ -51,7 +51,11 @@ def save(figure: Figure, stem: Path) -> None:
 
 
 def accuracy_boxes(
-    scores: Boxes, baseline: Mapping[float, Sequence[float]], images: Mapping[float, int], n: int
+    scores: Boxes,
+    baseline: Mapping[float, Sequence[float]],
+    images: Mapping[float, int],
+    n: int,
+    tested: str,
 ) -> Figure:
     """Test accuracy by cut: one column a setting, one row a fraction, a box over repeats.
 
@@ -60,6 +64,7 @@ def accuracy_boxes(
         baseline: accuracies from scratch.
         images: training images at each fraction.
         n: test images.
+        tested: what was measured, for the label.
     """
     with _style() as pyplot:
         figure, axes = pyplot.subplots(
@@ -80,8 +85,11 @@ def accuracy_boxes(
                         f"{images[fraction]} images ({100 * fraction:.4g} %)\n"
                         f"{len(baseline[fraction])} repeats"
                     )
-        figure.supxlabel("convolutions kept from the source network (scr: from scratch)")
-        figure.supylabel(f"test accuracy (n = {n})")
+        figure.supxlabel(
+            "cut: first convolutions kept (FR, R, FT) or frozen (F, FR, FT); "
+            "scr and the dotted line (median): from scratch"
+        )
+        figure.supylabel(f"{tested} (n = {n})")
         return figure
 
 
@@ -106,7 +114,9 @@ def _boxes(axis: Axes, baseline: Sequence[float], cuts: Mapping[int, Sequence[fl
     axis.set_xticks(list(places), ["scr", *map(str, cuts)])
 
 
-def gain_lines(gains: Gains, images: Mapping[float, int], repeats: Mapping[float, int]) -> Figure:
+def gain_lines(
+    gains: Gains, images: Mapping[float, int], repeats: Mapping[float, int], tested: str
+) -> Figure:
     """Mean accuracy minus the baseline's against the fraction, one line a cut, with intervals."""
     with _style() as pyplot:
         columns = min(2, len(gains))
@@ -132,11 +142,11 @@ def gain_lines(gains: Gains, images: Mapping[float, int], repeats: Mapping[float
         for axis in list(axes.flat)[len(gains) :]:
             axis.remove()
         handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside right center", title="layers\nkept", frameon=False
-        )
+        figure.legend(handles, labels, loc="outside right center", title="cut", frameon=False)
         figure.supxlabel("share of the target training images")
-        figure.supylabel("test accuracy minus training from scratch\n(mean, 95 % interval)")
+        figure.supylabel(
+            f"{tested} minus training from scratch\n(mean, 95 % interval, not adjusted)"
+        )
         return figure
 
 

@@ -69,9 +69,9 @@ def from_markdown(text: str) -> str:
 
 STUDIES = {"cuts": "How many layers of a small CNN should be kept, and how does it depend on data?"}
 ALT = {
-    "difference": "Test accuracy minus training from scratch, by share of the target training "
-    "images, one line for each number of layers kept; bars are 95 % intervals over repeats.",
-    "box": "Test accuracy by number of layers kept; boxes and points over repeats, the dotted line "
+    "difference": "Accuracy minus training from scratch, by share of the target training images, "
+    "one line a cut; bars are 95 % intervals over repeats.",
+    "box": "Accuracy by cut; boxes and points over repeats, the dotted line "
     "is the median from scratch.",
 }
 PAGE = """<!DOCTYPE html>

@@ -25,7 +25,7 @@ from carryover import run
 from carryover.adapt.cut import RULES, cut_network, frozen_part
 from carryover.config.cuts import Cuts
 from carryover.data import splits, store
-from carryover.errors import DataError
+from carryover.errors import ConfigError, DataError
 from carryover.measure.accuracy import correct
 from carryover.models import saved
 from carryover.models.cnn import cnn
@@ -76,6 +76,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     def train_cell(cell: tuple[float, int, int]) -> list[tuple[str, str, float, int]]:
         return train_one(params, item, task, *cell)
 
+    refuse_fractions(study, task.labels["train"].cpu())
     with run.alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
         done = scratch.cells()
         waiting = [cell for cell in distinct_cells(study, item) if name(cell) not in done]
@@ -147,6 +148,24 @@ def distinct_cells(study: Cuts, item: str) -> list[tuple[float, int, int]]:
 def name(cell: tuple[float, int, int]) -> str:
     """A cell's name in the scratch file."""
     return f"{cell[0]:g}/{cell[1]}/{cell[2]}"
+
+
+def refuse_fractions(study: Cuts, labels: Tensor) -> None:
+    """Stop before the first training when a fraction is too small, or two give the same images.
+
+    Raises:
+        DataError: a fraction that gives some class no image.
+        ConfigError: two fractions that give equally many images.
+    """
+    sizes: dict[int, float] = {}
+    for fraction in study.fractions:
+        chosen = splits.balanced_subset(labels, fraction, torch.Generator(), path="cuts.fractions")
+        if len(chosen) in sizes:
+            raise ConfigError(
+                f"cuts.fractions: expected each to give another number of images, got "
+                f"{len(chosen)} from both {sizes[len(chosen)]} and {fraction}; take one out"
+            )
+        sizes[len(chosen)] = fraction
 
 
 def load_task(
@@ -229,8 +248,10 @@ def train_one(
 
 @lru_cache(maxsize=1)
 def frozen_inputs(task: Task, kept: int) -> dict[str, Tensor]:
-    """What the first `kept` frozen groups make of all images: computed once a cut, not once an
-    epoch, since it never changes during training."""
+    """What the first `kept` frozen groups make of all images.
+
+    It never changes during training, so it is computed once for a run of cells with the same cut.
+    """
     frozen = frozen_part(task.start, kept)
     with torch.no_grad():
         return {k: torch.cat([frozen(b) for b in x.split(4096)]) for k, x in task.inputs.items()}

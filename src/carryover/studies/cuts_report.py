@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from carryover.config.params import Params
 
 BASELINE_CUT = -1
+NOTHING_KEPT_AT_0 = ("fr", "r", "ft")  # settings that reset or remove all layers at cut 0
 FOLDER = Path("reports/cuts")
 
 Scores = Mapping[tuple[str, float, int], list[float]]  # (setting, fraction, cut) -> repeats
@@ -46,13 +47,13 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     settings: list[str] = [setting for setting in study.settings if setting != "baseline"]
     gains = {
         setting: {
-            fraction: {cut: gain(test, setting, fraction, cut) for cut in study.cuts}
+            fraction: {cut: gain(test, setting, fraction, cut, n) for cut in study.cuts}
             for fraction in study.fractions
         }
         for setting in settings
     }
     baseline = {f: test["baseline", f, BASELINE_CUT] for f in study.fractions}
-    summary = summarise(study, settings, test, chosen_by, images)
+    summary = summarise(study, settings, test, chosen_by, images, n)
     notes = reading(study, n, rows)
     tables = [
         best_table(summary, study, settings, images),
@@ -68,9 +69,10 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     write_text(FOLDER / "cuts.csv", cells_csv(study, settings, test, images, n))
     write_text(FOLDER / "cuts.md", "\n".join(["# Cuts", notes, *map(markdown, tables)]))
     write_text(FOLDER / "cuts.tex", "\n".join(map(latex, tables)))
+    tested = "test accuracy" if study.test_on == "test" else "accuracy on training images"
     repeats = dict(zip(study.fractions, study.repeats, strict=True))
-    figures.save(figures.accuracy_boxes(boxes, baseline, images, n), FOLDER / "box")
-    figures.save(figures.gain_lines(gains, images, repeats), FOLDER / "difference")
+    figures.save(figures.accuracy_boxes(boxes, baseline, images, n, tested), FOLDER / "box")
+    figures.save(figures.gain_lines(gains, images, repeats, tested), FOLDER / "difference")
 
 
 def expect_whole(rows: list[Row], study: Cuts) -> None:
@@ -111,14 +113,20 @@ def counts(rows: list[Row], split: str, study: Cuts) -> dict[float, int]:
     return {fraction: found[fraction] for fraction in study.fractions}
 
 
-def gain(test: Scores, setting: str, fraction: float, cut: int) -> Interval:
+def gain(test: Scores, setting: str, fraction: float, cut: int, n: int) -> Interval:
     """Accuracy minus the baseline's over repeats of the same training images."""
-    return paired_difference(test[setting, fraction, cut], test["baseline", fraction, BASELINE_CUT])
+    return paired_difference(
+        test[setting, fraction, cut], test["baseline", fraction, BASELINE_CUT], step=1 / n
+    )
 
 
 def best_cut(study: Cuts, chosen_by: Scores, setting: str, fraction: float) -> int:
-    """The cut with the highest mean; the shallowest of equals."""
-    return max(study.cuts, key=lambda cut: (fmean(chosen_by[setting, fraction, cut]), -cut))
+    """The cut with the highest mean; the shallowest of equals.
+
+    Cut 0 does not compete where it keeps nothing of the source network.
+    """
+    cuts = [cut for cut in study.cuts if cut or setting not in NOTHING_KEPT_AT_0] or study.cuts
+    return max(cuts, key=lambda cut: (fmean(chosen_by[setting, fraction, cut]), -cut))
 
 
 def summarise(
@@ -127,6 +135,7 @@ def summarise(
     test: Scores,
     chosen_by: Scores,
     images: Mapping[float, int],
+    n: int,
 ) -> dict[str, Any]:
     """Gain of the best cut by setting and training images, with Holm-corrected p-values."""
     summary: dict[str, Any] = {}
@@ -135,7 +144,7 @@ def summarise(
         for fraction in study.fractions:
             cut = best_cut(study, chosen_by, setting, fraction)
             best = mean_interval(test[setting, fraction, cut])
-            more = gain(test, setting, fraction, cut)
+            more = gain(test, setting, fraction, cut, n)
             place: dict[str, Any] = {
                 "best_cut": cut,
                 "accuracy": _rounded(best),
@@ -144,7 +153,11 @@ def summarise(
             summary.setdefault(setting, {})[f"{images[fraction]}_images"] = place
             places.append(place)
             p_values.append(
-                paired_p(test[setting, fraction, cut], test["baseline", fraction, BASELINE_CUT])
+                paired_p(
+                    test[setting, fraction, cut],
+                    test["baseline", fraction, BASELINE_CUT],
+                    step=1 / n,
+                )
             )
     for place, p in zip(places, holm(p_values), strict=True):
         place["gain"]["p_holm"] = round(float(p), 6)
@@ -164,19 +177,32 @@ def _rounded(interval: Interval) -> dict[str, float]:
 def reading(study: Cuts, n: int, rows: list[Row]) -> str:
     """How to read the tables: n, what an interval is over, how the best cut was chosen."""
     validation = next(row.n for row in rows if row.split == "validation")
+    unseen = " that no training or choice has seen" if study.best_by != "test" else ""
     tested = (
-        f"Accuracy in per cent on {n} test images that no training or choice has seen."
+        f"Accuracy in per cent on {n} test images{unseen}."
         if study.test_on == "test"
         else f"Accuracy in per cent on {n} TRAINING images, as the original measured it."
     )
+    budget = f"at most {study.epochs} epochs of batches of {study.batch_size}"
+    if study.max_updates:
+        budget = f"at most {study.max_updates} updates on batches of {study.batch_size}"
     return (
         f"\nPreset {study.preset}; source {study.pretrained}, target {study.dataset} classes "
-        f"{', '.join(map(str, sorted(study.classes)))}. {tested} Square brackets: 95 % Student t "
-        "interval over repeats (new training images and new weights each; the test images stay "
-        "the same). Gains are paired by repeat: both networks saw the same training images. The "
-        f"best cut is the one with the highest mean accuracy on {study.best_by} images"
+        f"{', '.join(map(str, sorted(study.classes)))}. {tested}\n\n"
+        "Settings: fr freezes the first k convolutions and resets the rest (k is the cut), f "
+        "freezes them and tunes the rest, r keeps them, resets the rest and tunes all, none keeps "
+        "and tunes all, ft freezes them and removes the rest; the head is always new. Cut 0 of fr, "
+        "r and ft keeps nothing of the source network and is left out when the best cut is chosen. "
+        "By construction f at cut 0, r at the last cut and none are one experiment, and so are fr "
+        "and r at cut 0.\n\n"
+        f"Every training, from scratch too, has the same budget: {budget}. Square brackets: 95 % "
+        "Student t interval over repeats, each with newly drawn training images (at 100 % nearly "
+        "the same ones) and new weights; test images and the one source network stay the same. "
+        "Gains are paired by repeat: both networks saw the same training images. Intervals are "
+        "not adjusted for their number; p (Holm) is. The best cut is the one with the highest mean "
+        f"accuracy on {study.best_by} images"
         + (f" (n = {validation})" if study.best_by == "validation" else "")
-        + ". Cut k keeps the first k convolutions of the source network.\n"
+        + f"; {validation} validation images also choose each training's weights.\n"
     )
 
 
@@ -258,7 +284,7 @@ def cells_csv(
         pairs = [("baseline", BASELINE_CUT), *((s, c) for s in settings for c in study.cuts)]
         for setting, cut in pairs:
             accuracy = _rounded(mean_interval(test[setting, fraction, cut]))
-            more = _rounded(gain(test, setting, fraction, cut))
+            more = _rounded(gain(test, setting, fraction, cut, n))
             lines.append(
                 [
                     setting,
