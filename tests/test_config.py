@@ -74,7 +74,7 @@ def test_all_faults_are_reported_at_once_under_their_paths(tiny: Checkout) -> No
             "cuts.stratified_validation: expected true or false, got text ('yes')",
         ),
         ({"cuts.classes": 5}, "cuts.classes: expected a list with at least one entry, got a whole"),
-        ({"cuts.cuts": []}, "cuts.cuts: expected a list with at least one entry, got a list"),
+        ({"cuts.cuts": []}, "cuts.cuts: expected a list with at least one entry, got an empty one"),
         ({"cuts.classes": [5, "x"]}, "cuts.classes[1]: expected a whole number, got text ('x')"),
         ({"cuts.seeding": "time"}, "cuts.seeding: expected one of purpose, repeat, got 'time'"),
         (

@@ -6,6 +6,7 @@ tests/test_cuts.py -k golden`` writes ``tests/golden/cuts.json`` anew; the commi
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -252,3 +253,12 @@ def test_a_fraction_too_small_for_one_image_a_class_is_refused(pretrained: Check
     with pytest.raises(DataError, match=r"at least one image a class, got none from 0\.001"):
         run_stage("cuts", "fr")
     assert not Path("reports").exists()
+
+
+def test_fractions_of_equally_many_images_are_refused_before_training(tiny: Checkout) -> None:
+    labels = torch.arange(5).repeat_interleave(80)
+    study = config.read(Path("params.yaml")).cuts
+    cuts.refuse_fractions(study, labels)
+    twice = dataclasses.replace(study, fractions=(0.05, 0.0501))
+    with pytest.raises(ConfigError, match=r"got 20 from both 0\.05 and 0\.0501; take one out"):
+        cuts.refuse_fractions(twice, labels)

@@ -18,11 +18,12 @@ OTHERS = [name for name in NAMES if name != "mini"]
 PARAMS = Path("params.yaml")
 
 
-def write_rows(preset: str, item: str = "fr") -> Path:
+def write_rows(preset: str, item: str = "fr", params: str = "") -> Path:
+    made_with = reader.section_digest(PARAMS, "seed", "cuts")
     row = {
         **{"study": "cuts", "item": item, "preset": preset, "cell": {"repeat": 0}},
         **{"split": "test", "metric": "accuracy", "value": 0.5, "n": 10, "data": "d"},
-        **{"weights": "w", "params": "p", "source": "s", "precision": "float32"},
+        **{"weights": "w", "params": params or made_with, "source": "s", "precision": "float32"},
     }
     path = Path("reports/cuts/runs") / item / "rows.jsonl"
     write_text(path, json.dumps(row) + "\n")
@@ -121,7 +122,7 @@ def test_an_edited_value_is_told_with_the_nearest_preset(checkout: Checkout) -> 
     text, equal = presets.describe()
     lr = presets.tree("mini")["cuts"]["lr"]
     assert not equal
-    assert text == (f"params.yaml is nearest to preset mini, 1 differ:\n  cuts.lr: {lr} -> 0.5")
+    assert text == (f"params.yaml is nearest to preset mini (1 differing)\n  cuts.lr: {lr} -> 0.5")
 
 
 def test_the_check_tells_by_its_exit_code(checkout: Checkout) -> None:
@@ -173,6 +174,22 @@ def test_rows_of_another_preset_are_not_kept(checkout: Checkout) -> None:
     with pytest.raises(DataError, match=f"expected rows of preset mini, got {OTHERS[0]}; run `car"):
         presets.keep("mini")
     assert not Path("results").exists()
+
+
+def test_rows_of_changed_values_are_not_kept(checkout: Checkout) -> None:
+    write_rows("mini")
+    write_rows("mini", "ft", params="0123")
+    with pytest.raises(DataError, match=r"ft/rows\.jsonl: expected rows of preset mini as it is"):
+        presets.keep("mini")
+    assert not Path("results").exists()
+
+
+def test_a_broken_file_is_replaced_by_a_preset(checkout: Checkout) -> None:
+    whole = PARAMS.read_text()
+    for broken in ("", "a: [", "- 1\n"):
+        PARAMS.write_text(broken)
+        presets.apply("mini", "")
+        assert PARAMS.read_text() == whole
 
 
 def test_nothing_to_keep_is_told(checkout: Checkout) -> None:

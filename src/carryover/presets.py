@@ -174,7 +174,7 @@ def describe() -> tuple[str, bool]:
     nearest = min(differing, key=lambda name: len(differing[name]))
     lines = differing[nearest]
     return "\n".join(
-        [f"{PARAMS} is nearest to preset {nearest} ({len(lines)} values differ)", *lines]
+        [f"{PARAMS} is nearest to preset {nearest} ({len(lines)} differing)", *lines]
     ), False
 
 
