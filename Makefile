@@ -13,7 +13,7 @@ LOCK_FLAGS := -q --universal --python-version 3.11 --fork-strategy fewest --gene
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fix check test reproduce consistent lock image clean
+.PHONY: help setup fix check test reproduce bench consistent lock image clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ test: setup ## all tests that run without a GPU
 
 reproduce: setup ## run the whole pipeline, compare with the committed results, print the summary
 	@carryover reproduce --fresh --once
+
+bench: setup ## time our parts against their peers (DATA=FOLDER: with MNIST) -> reports/bench/
+	@uv pip install -q --no-deps -r benchmarks/requirements.txt
+	@for file in $(filter-out benchmarks/turns.py,$(wildcard benchmarks/*.py)); do python $$file $(if $(DATA),--root $(DATA)) || exit; done
 
 consistent: setup ## hold dvc.lock against dvc.yaml, params.yaml, code and committed results
 	@python -m carryover.consistent

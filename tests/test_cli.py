@@ -357,13 +357,13 @@ def test_a_full_disk_leaves_no_rows_and_the_finished_cells(
 def test_parameters_edited_while_cuts_runs_leave_no_rows(
     carryover: Cli, pretrained: Checkout, monkeypatch: pytest.MonkeyPatch, section: str
 ) -> None:
-    real = cuts.train_one
+    real = cuts.train
 
     def edit(*arguments: Any) -> Any:
         pretrained.edit(**{section: 1})
         return real(*arguments)
 
-    monkeypatch.setattr(cuts, "train_one", edit)
+    monkeypatch.setattr(cuts, "train", edit)
     refused(
         carryover("run", "cuts", "--item", "baseline"),
         "params.yaml: expected seed, cuts to stay as they were when this stage started",
@@ -468,7 +468,7 @@ def test_prepared_sets_are_listed_with_their_counts(carryover: Cli, pretrained: 
 def test_what_there_is_is_listed(carryover: Cli, tiny: Checkout) -> None:
     code, out, _ = carryover("list")
     assert code == 0
-    assert "studies   cuts\n" in out
+    assert "studies   cuts, clusters\n" in out
     assert "networks  cnn6-digits-0-4\n" in out
     assert "  cuts@{fr,ft,baseline}\n" in out
     assert out.endswith("\n  cuts-report\n  report\n")

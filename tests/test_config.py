@@ -55,7 +55,10 @@ def test_all_faults_are_reported_at_once_under_their_paths(tiny: Checkout) -> No
     ("changes", "said"),
     [
         ({"cuts.learning_rate": 0.1}, "cuts.learning_rate: unknown key, expected lr, batch_size"),
-        ({"extra": {}}, "extra: unknown key, expected seed, data, pretrain, cuts; take it out"),
+        (
+            {"extra": {}},
+            "extra: unknown key, expected seed, data, pretrain, cuts, clusters; take it out",
+        ),
         ({"cuts.lr": ABSENT}, "cuts.lr: expected this key, it is missing; add it"),
         ({"cuts": ABSENT}, "cuts: expected this section, it is missing; add it"),
         ({"data": ABSENT}, "data: expected this section, it is missing; add it"),

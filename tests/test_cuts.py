@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 import torch
 
-from carryover import run
+from carryover import run, transfer
 from carryover.adapt.cut import cut_network
 from carryover.config import params as config
 from carryover.errors import ConfigError, DataError, KitError
+from carryover.prefix import Prefix, extended
 from carryover.rows import Row, read_rows
 from carryover.stages import run_stage
 from carryover.studies import cuts
@@ -68,7 +69,7 @@ def test_every_cell_has_its_rows_with_their_n(
     found = run_settings(*SETTINGS)
     for setting, rows in found.items():
         depths = (cuts.BASELINE_CUT,) if setting == "baseline" else (0, 3, 6)
-        axes = [tuple(row.cell.values()) for row in rows if row.split == "test"]
+        axes = [tuple(row.cell.values())[1:] for row in rows if row.split == "test"]
         assert axes == [(f, cut, r) for f in (0.05, 1.0) for cut in depths for r in (0, 1)]
         kinds = {(row.split, row.metric) for row in rows}
         accuracies = {("train", "accuracy"), ("validation", "accuracy"), ("test", "accuracy")}
@@ -155,8 +156,7 @@ def test_frozen_tensors_stay_bit_for_bit(
     pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = config.read(Path("params.yaml"))
-    folder = Path("data/models/cnn6-digits-0-4")
-    task, _ = cuts.load_task(params, folder, cuts.saved.read_card(folder), torch.device("cpu"))
+    task = transfer.load_task(params, torch.device("cpu"))
     before = {name: tensor.clone() for name, tensor in task.start.state_dict().items()}
     trained = []
 
@@ -164,9 +164,12 @@ def test_frozen_tensors_stay_bit_for_bit(
         trained.append(cut_network(*arguments, **options))
         return trained[-1]
 
-    monkeypatch.setattr(cuts, "cut_network", cut)
+    monkeypatch.setattr(transfer, "cut_network", cut)
     for setting in ("fr", "f", "r"):
-        cuts.train_one(params, setting, task, 0.05, 3, 0)
+        prefix = extended(
+            Prefix(0, task.images), task.start, 0 if setting == "r" else 3, "float32", 0
+        )
+        cuts.train(params, setting, task, prefix, [(0.05, 3, 0)], Path("snapshot.pt"))
     after = task.start.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     names = [[name for name, _ in network.named_children()] for network in trained]
@@ -178,11 +181,11 @@ def test_frozen_tensors_stay_bit_for_bit(
 def test_all_settings_of_a_repeat_see_the_same_images(tiny: Checkout) -> None:
     params = config.read(Path("params.yaml"))
     states = {
-        setting: cuts.generators(params, setting, 0.05, 1)[0].get_state().tolist()
+        setting: transfer.generators(params, setting, 0.05, 1)[0].get_state().tolist()
         for setting in SETTINGS
     }
     assert states["fr"] == states["ft"] == states["baseline"]
-    assert states["fr"] != cuts.generators(params, "fr", 0.05, 0)[0].get_state().tolist()
+    assert states["fr"] != transfer.generators(params, "fr", 0.05, 0)[0].get_state().tolist()
 
 
 def test_a_run_killed_half_way_goes_on_to_the_same_bytes(
@@ -222,8 +225,8 @@ def test_parameters_edited_meanwhile_leave_no_rows(
         pretrained.edit(**{"cuts.lr": 0.5})
         return real(*_)
 
-    real = cuts.train_one
-    monkeypatch.setattr(cuts, "train_one", edit)
+    real = cuts.train
+    monkeypatch.setattr(cuts, "train", edit)
     with pytest.raises(ConfigError, match="expected seed, cuts to stay as they were"):
         run_stage("cuts", "baseline")
     assert not Path("reports").exists()
@@ -258,7 +261,7 @@ def test_a_fraction_too_small_for_one_image_a_class_is_refused(pretrained: Check
 def test_fractions_of_equally_many_images_are_refused_before_training(tiny: Checkout) -> None:
     labels = torch.arange(5).repeat_interleave(80)
     study = config.read(Path("params.yaml")).cuts
-    cuts.refuse_fractions(study, labels)
+    transfer.refuse_fractions(study, labels)
     twice = dataclasses.replace(study, fractions=(0.05, 0.0501))
     with pytest.raises(ConfigError, match=r"got 20 from both 0\.05 and 0\.0501; take one out"):
-        cuts.refuse_fractions(twice, labels)
+        transfer.refuse_fractions(twice, labels)

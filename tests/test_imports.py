@@ -13,23 +13,28 @@ from conftest import PACKAGE, SRC
 LAYERS = (  # highest first; a folder stands for all its modules
     ("cli", "__main__"),
     ("reproduce", "overview", "doctor", "consistent"),
-    ("presets",),
+    ("keep",),
+    ("presets", "export"),
     ("stages",),
+    ("claims",),
     ("studies", "report"),
+    ("transfer", "subsets"),
     ("pretrain",),
     ("prepare",),
+    ("prefix", "stacked"),
     ("train", "parallel"),
     ("adapt", "measure"),
     ("models", "data"),
     ("config",),
     ("run",),
+    ("originals", "original_sets"),
     ("rows", "provenance"),
     ("files",),
     ("errors", ""),  # "" is the package itself, which holds the version
 )
 MAY_READ_CONFIG = {
-    *("cli", "reproduce", "overview", "doctor", "presets", "stages"),
-    *("studies", "pretrain", "prepare", "config"),
+    *("cli", "reproduce", "overview", "doctor", "presets", "export", "keep", "stages"),
+    *("studies", "pretrain", "prepare", "transfer", "config"),
 }
 
 

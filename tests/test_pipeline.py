@@ -70,6 +70,7 @@ def test_nothing_persists_and_no_path_starts_with_a_dot() -> None:
 def test_every_dependency_that_is_no_source_is_made_by_a_stage() -> None:
     values = {"${item.name}": "X", "${key}": "X", "${item.setting}": "X"}
     values |= {"${item.dataset}": "X", "${cuts.dataset}": "X", "${cuts.pretrained}": "X"}
+    values |= {"${clusters.dataset}": "X", "${clusters.pretrained}": "X"}
 
     def plain(path: str) -> str:
         for name, value in values.items():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,25 +8,13 @@ from ruamel.yaml import YAML
 from carryover import presets
 from carryover.config import params as config
 from carryover.config import reader
-from carryover.errors import ConfigError, DataError
-from carryover.files import write_text
+from carryover.errors import ConfigError
 from conftest import REPOSITORY, Checkout
 
-NAMES = sorted(path.stem for path in (REPOSITORY / "presets").glob("*.yaml"))
+FOLDER = REPOSITORY / "presets"
+NAMES = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
 OTHERS = [name for name in NAMES if name != "mini"]
 PARAMS = Path("params.yaml")
-
-
-def write_rows(preset: str, item: str = "fr", params: str = "") -> Path:
-    made_with = reader.section_digest(PARAMS, "seed", "cuts")
-    row = {
-        **{"study": "cuts", "item": item, "preset": preset, "cell": {"repeat": 0}},
-        **{"split": "test", "metric": "accuracy", "value": 0.5, "n": 10, "data": "d"},
-        **{"weights": "w", "params": params or made_with, "source": "s", "precision": "float32"},
-    }
-    path = Path("reports/cuts/runs") / item / "rows.jsonl"
-    write_text(path, json.dumps(row) + "\n")
-    return path
 
 
 def test_there_are_presets_beside_mini(checkout: Checkout) -> None:
@@ -47,23 +34,20 @@ def test_params_yaml_holds_mini() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_is_read_strictly(checkout: Checkout, name: str) -> None:
     params = config.parse(presets.tree(name), name)
-    assert params.cuts.preset == name
+    assert params.cuts.preset == name.split("/")[0]
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_preset_is_mini_with_what_its_file_says(checkout: Checkout, name: str) -> None:
-    file, base, merged = (
-        presets._flat(tree)
-        for tree in (
-            reader.load(Path("presets") / f"{name}.yaml"),
-            presets.tree("mini"),
-            presets.tree(name),
-        )
-    )
+def test_a_preset_is_its_base_with_what_its_file_says(checkout: Checkout, name: str) -> None:
+    changes = reader.load(Path("presets") / f"{name}.yaml")
+    assert ("base" in changes) == ("/" in name)
+    below = presets.tree(changes.pop("base", "mini"))
+    file, base, merged = (presets._flat(tree) for tree in (changes, below, presets.tree(name)))
     assert merged.items() >= file.items()
     assert {key for key in merged if base.get(key) != merged[key]} <= file.keys()
+    networks = file if "pretrain" in changes else base  # replaced whole
     assert [key for key in merged if key.startswith("pretrain.")] == [
-        key for key in file if key.startswith("pretrain.")
+        key for key in networks if key.startswith("pretrain.")
     ]
 
 
@@ -96,7 +80,8 @@ def test_one_studys_part_brings_its_network_and_set(checkout: Checkout, name: st
     assert now["cuts"] == wanted["cuts"]
     assert now["seed"] == 7
     used = wanted["cuts"]["pretrained"]
-    assert now["pretrain"] == {used: wanted["pretrain"][used]}
+    kept = presets.tree("mini")["pretrain"]  # of the study that stays
+    assert now["pretrain"] == {used: wanted["pretrain"][used], **kept}
     assert wanted["cuts"]["dataset"] in now["data"]["names"]
 
 
@@ -104,7 +89,7 @@ def test_unknown_names_are_refused(checkout: Checkout) -> None:
     before = checkout.params.read_bytes()
     with pytest.raises(ConfigError, match=f"preset: expected one of {', '.join(NAMES)}, got 'big'"):
         presets.apply("big", "")
-    with pytest.raises(ConfigError, match="--study: expected one of cuts, got 'cut'"):
+    with pytest.raises(ConfigError, match="--study: expected one of cuts, clusters, got 'cut'"):
         presets.apply("mini", "cut")
     assert checkout.params.read_bytes() == before
 
@@ -159,41 +144,9 @@ def test_results_of_what_is_no_longer_listed_go(checkout: Checkout) -> None:
     assert presets.prune(config.read(PARAMS)) == []
 
 
-def test_rows_and_reports_are_kept_under_the_presets_name(checkout: Checkout) -> None:
-    rows = write_rows("mini")
-    write_text(Path("reports/cuts/summary.json"), "{}")
-    assert presets.keep("mini") == [Path("results/mini/cuts")]
-    kept = Path("results/mini/cuts")
-    assert (kept / "runs/fr/rows.jsonl").read_bytes() == rows.read_bytes()
-    assert (kept / "summary.json").read_text() == "{}"
-
-
-def test_rows_of_another_preset_are_not_kept(checkout: Checkout) -> None:
-    write_rows("mini")
-    write_rows(OTHERS[0], "ft")
-    with pytest.raises(DataError, match=f"expected rows of preset mini, got {OTHERS[0]}; run `car"):
-        presets.keep("mini")
-    assert not Path("results").exists()
-
-
-def test_rows_of_changed_values_are_not_kept(checkout: Checkout) -> None:
-    write_rows("mini")
-    write_rows("mini", "ft", params="0123")
-    with pytest.raises(DataError, match=r"ft/rows\.jsonl: expected rows of preset mini as it is"):
-        presets.keep("mini")
-    assert not Path("results").exists()
-
-
 def test_a_broken_file_is_replaced_by_a_preset(checkout: Checkout) -> None:
     whole = PARAMS.read_text()
     for broken in ("", "a: [", "- 1\n"):
         PARAMS.write_text(broken)
         presets.apply("mini", "")
         assert PARAMS.read_text() == whole
-
-
-def test_nothing_to_keep_is_told(checkout: Checkout) -> None:
-    with pytest.raises(DataError, match="expected rows to keep, found none; run `dvc repro`"):
-        presets.keep("mini")
-    with pytest.raises(ConfigError, match="preset: expected one of"):
-        presets.keep("big")

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from carryover.config import params as config
-from carryover.measure.statistics import Interval
-from carryover.report import figures, site
-from carryover.report.tables import Table, latex, markdown, percent, to_csv
+from carryover.errors import DataError
+from carryover.report import cut_summary, figures, site
+from carryover.report.tables import Table, markdown
 from carryover.rows import Row, write_rows
 from carryover.stages import run_stage
 from carryover.studies import cuts_report
@@ -41,7 +40,7 @@ def row(setting: str, fraction: float, cut: int, repeat: int, split: str, value:
         study="cuts",
         item=setting,
         preset="tiny",
-        cell={"fraction": fraction, "cut": cut, "repeat": repeat},
+        cell={"pair": "digits", "fraction": fraction, "cut": cut, "repeat": repeat},
         split=split,
         metric="accuracy",
         value=value,
@@ -74,6 +73,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for setting in ("baseline", "fr", "ft"):
             write_rows(FOLDER / "runs" / setting / "rows.jsonl", rows(setting))
         run_stage("cuts-report", "")
+        patch.setattr(site, "STUDIES", {"cuts": site.STUDIES["cuts"]})
         run_stage("report", "")
     return found.root / "reports"
 
@@ -83,6 +83,17 @@ def reported(tiny: Checkout, made: Path) -> Checkout:
     """The tiny checkout with the reports of handmade rows."""
     shutil.copytree(made, "reports")
     return tiny
+
+
+@pytest.fixture
+def unsaved(reported: Checkout, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the figures that the stage makes, in the place of their files, which take longer."""
+    names: list[str] = []
+    stem = cuts_report.FOLDER
+    monkeypatch.setattr(
+        figures, "save", lambda figure, path: names.append(str(path.relative_to(stem)))
+    )
+    return names
 
 
 @pytest.fixture
@@ -112,7 +123,7 @@ def test_the_best_cut_is_chosen_by_validation_images(summary: dict[str, Any]) ->
     assert summary["fr"]["200_images"]["best_cut"] == 3  # at cut 0 nothing is kept
 
 
-def test_the_best_cut_may_be_chosen_by_test_images(reported: Checkout) -> None:
+def test_the_best_cut_may_be_chosen_by_test_images(reported: Checkout, unsaved: list[str]) -> None:
     reported.edit(**{"cuts.best_by": "test"})
     run_stage("cuts-report", "")
     place = json.loads((FOLDER / "summary.json").read_text())["fr"]["10_images"]
@@ -121,16 +132,15 @@ def test_the_best_cut_may_be_chosen_by_test_images(reported: Checkout) -> None:
     assert "highest mean accuracy on test images;" in (FOLDER / "cuts.md").read_text()
 
 
-def test_of_equal_cuts_the_shallowest_is_best(tiny: Checkout) -> None:
-    study = config.read(Path("params.yaml")).cuts
-    same = {("f", 0.05, cut): [0.5, 0.5] for cut in study.cuts}
-    assert cuts_report.best_cut(study, same, "f", 0.05) == 0
+def test_of_equal_cuts_the_shallowest_is_best() -> None:
+    same = {("f", 0.05, cut): [0.5, 0.5] for cut in (6, 3, 0)}
+    assert cut_summary.best_cut(same, "f", 0.05) == 0
 
 
-def test_a_cut_that_keeps_nothing_is_never_the_best(tiny: Checkout) -> None:
-    study = config.read(Path("params.yaml")).cuts
-    falling = {("fr", 0.05, cut): [0.9 - cut / 10] * 2 for cut in study.cuts}
-    assert cuts_report.best_cut(study, falling, "fr", 0.05) == 3
+def test_a_cut_that_keeps_nothing_is_never_the_best() -> None:
+    falling = {("fr", 0.05, cut): [0.9 - cut / 10] * 2 for cut in (0, 3, 6)}
+    assert cut_summary.best_cut(falling, "fr", 0.05) == 3
+    assert cut_summary.best_cut({("fr", 0.05, 0): [0.5, 0.5]}, "fr", 0.05) == 0  # no other
 
 
 def test_the_markdown_has_n_and_intervals(reported: Checkout) -> None:
@@ -145,11 +155,12 @@ def test_the_markdown_has_n_and_intervals(reported: Checkout) -> None:
         + r" \| \+20\.0 \[\+16\.3, \+23\.7\] \| ",
         text,
     )
-    assert text.count("| setting |") == 1
-    assert text.count("| cut 0 | cut 3 | cut 6 |") == 2
+    assert text.count("| setting |") == 2
+    assert text.count("| cut 0 | cut 3 | cut 6 |") == 3
+    assert "| ft | 5 % | 2 | 1 a | 1 a | 1 a | 1 a |" in text  # two repeats tell nothing apart
 
 
-def test_accuracy_on_training_images_is_said_loudly(reported: Checkout) -> None:
+def test_accuracy_on_training_images_is_said_loudly(reported: Checkout, unsaved: list[str]) -> None:
     reported.edit(**{"cuts.test_on": "train"})
     run_stage("cuts-report", "")
     assert "on 100 TRAINING images" in (FOLDER / "cuts.md").read_text()
@@ -172,47 +183,92 @@ def test_the_csv_has_every_cell(reported: Checkout) -> None:
 def test_the_latex_is_whole(reported: Checkout) -> None:
     text = (FOLDER / "cuts.tex").read_text()
     for name in ("table", "tabular"):
-        assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") == 3
+        assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") == 4
     assert re.search(r"(?<!\\)%", text) is None
     assert r"ft & 5 \% & 10 & 2 & 30.0 [" in text
 
 
+FIGURES = (
+    "gain",
+    "mean",
+    "bars",
+    "surface",
+    "heat-map",
+    "box-fr",
+    "box-ft",
+    "range-fr",
+    "range-ft",
+)
+NAMES = ("box", "difference", *(f"figures/{name}" for name in FIGURES))
+
+
+def test_every_figure_is_there_without_a_date(reported: Checkout) -> None:
+    found = {str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.svg")}
+    assert found == set(NAMES)
+    for name in NAMES:
+        assert "<dc:date>" not in (FOLDER / f"{name}.svg").read_text()
+        assert (FOLDER / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_figures_are_the_same_byte_for_byte(reported: Checkout) -> None:
     def digests() -> dict[str, str]:
-        names = [f"{stem}.{kind}" for stem in ("box", "difference") for kind in ("svg", "png")]
-        return {n: hashlib.sha256((FOLDER / n).read_bytes()).hexdigest() for n in names}
+        paths = [FOLDER / f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")]
+        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
     first = digests()
-    assert len(set(first.values())) == 4
+    assert len(set(first.values())) == 2 * len(NAMES)
     for name in first:
-        (FOLDER / name).unlink()
+        Path(name).unlink()
     done = reported.run("run", "cuts-report")  # in a process of its own
     assert done.returncode == 0, done.stderr
     assert digests() == first
 
 
-def test_figures_have_no_date_and_show_their_n(reported: Checkout) -> None:
-    for name in ("box", "difference"):
-        svg = (FOLDER / f"{name}.svg").read_text()
-        assert "<dc:date>" not in svg
-        assert (FOLDER / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    study = config.read(Path("params.yaml")).cuts
-    test = cuts_report.scores([r for s in ("baseline", "fr", "ft") for r in rows(s)], "test")
-    boxes = {"fr": {f: {c: test["fr", f, c] for c in study.cuts} for f in study.fractions}}
-    baseline = {f: test["baseline", f, -1] for f in study.fractions}
-    figure = figures.accuracy_boxes(boxes, baseline, {0.05: 10, 1.0: 200}, 100, "test accuracy")
-    labels = [axis.get_ylabel() for axis in figure.axes]
-    assert [label.split()[:2] for label in labels] == [["10", "images"], ["200", "images"]]
-    assert all(label.endswith("2 repeats") for label in labels)
-    assert figure.get_supylabel() == "test accuracy (n = 100)"
-    figures.save(figure, Path("again"))
+def test_the_tests_have_every_pair_of_cuts_and_of_settings(reported: Checkout) -> None:
+    lines = list(csv.DictReader(io.StringIO((FOLDER / "tests.csv").read_text())))
+    assert len(lines) == 2 * (2 * 6 + 3)  # fractions; pairs of scratch, 0, 3, 6; cuts of fr and ft
+    assert {line["smallest_p"] for line in lines} == {"0.5"}
+    found = {
+        (x["setting_a"], x["cut_a"], x["setting_b"], x["cut_b"]): x
+        for x in lines
+        if x["fraction"] == "0.05"
+    }
+    assert found["fr", "-1", "fr", "0"]["p"] == "1.0"  # the same values
+    assert found["fr", "0", "fr", "3"]["p"] == "0.5"
+    assert found["fr", "6", "ft", "6"]["statistic"] == "0.0"
+    text = (FOLDER / "tests.md").read_text()
+    assert "the smallest p that the repeats can give: 5 % 0.5 (2 repeats)" in text
+    assert "| 5 % | scratch, cut 3 | 0 | 0.500000 | 1.000000 |  |  |" in text
+    assert "| 5 % | fr cut 3, ft cut 3 | 0 | 0.500000 | 1.000000 |  |  |" in text
+
+
+def test_rows_of_another_pair_are_not_taken(reported: Checkout) -> None:
+    reported.edit(**{"cuts.pair": "letters"})
+    with pytest.raises(DataError, match=r"expected a row for pair letters, fraction 0\.05"):
+        run_stage("cuts-report", "")
+
+
+def test_rows_that_the_parameters_do_not_list_are_left_out(
+    reported: Checkout, unsaved: list[str]
+) -> None:
+    reported.edit(**{"cuts.cuts": [3, 6]})
+    run_stage("cuts-report", "")
+    assert "cut 0 |" not in (FOLDER / "cuts.md").read_text()
+
+
+def test_one_cut_alone_is_reported_without_a_surface(
+    reported: Checkout, unsaved: list[str]
+) -> None:
+    reported.edit(**{"cuts.cuts": [3]})
+    run_stage("cuts-report", "")
+    assert set(unsaved) == set(NAMES) - {"figures/surface"}
 
 
 def test_the_page_stands_alone_with_both_figures(reported: Checkout) -> None:
     page = Path("reports/index.html").read_text()
     assert not re.search(r"https?:|//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", page))
     assert page.count("<img ") == page.count("data:image/svg+xml;base64,") == 2
-    assert page.count("<table>") == 3
+    assert page.count("<table>") == 4
     assert page.count("<tr>") == page.count("</tr>")
     assert "Gain of the best cut over training from scratch." in page
     assert str(reported.root) not in page
@@ -234,23 +290,8 @@ def test_rows_that_are_absent_say_what_to_run(tiny: Checkout) -> None:
     )
 
 
-def test_a_table_in_each_form() -> None:
-    table = Table("Gain of 5 %", ["a", "b_c"], [["1", "2 & 3"]])
-    assert markdown(table) == "Gain of 5 %\n\n| a | b_c |\n| --- | --- |\n| 1 | 2 & 3 |\n"
-    assert latex(table) == (
-        "\\begin{table}\n\\caption{Gain of 5 \\%}\n\\begin{tabular}{ll}\n\\toprule\n"
-        "a & b\\_c \\\\\n\\midrule\n1 & 2 \\& 3 \\\\\n\\bottomrule\n\\end{tabular}\n\\end{table}\n"
-    )
-    assert to_csv(["a", "b"], [[1, 0.5], ["x,y", 2]]) == 'a,b\n1,0.5\n"x,y",2\n'
-
-
-def test_per_cent_has_one_digit_and_a_sign_for_differences() -> None:
-    assert percent(Interval(0.58, 0.531, 0.6294)) == "58.0 [53.1, 62.9]"
-    assert percent(Interval(0.05, -0.01, 0.11), signed=True) == "+5.0 [-1.0, +11.0]"
-
-
 def test_the_headline_names_gain_and_cut(summary: dict[str, Any]) -> None:
-    title, header, lines = cuts_report.headline(summary)
+    title, header, lines = cuts_report.headline(summary)  # `reproduce` looks for it there
     assert "points [95 %]" in title
     assert header == ["setting", "10 images", "200 images"]
     assert lines[1][0] == "ft"

@@ -249,6 +249,13 @@ def test_signed_rank_p_agrees_with_counting_all_signs() -> None:
     assert signed_rank_p(x, 0 * x) == pytest.approx((sums >= abs(x.sum())).mean())
 
 
+def test_signed_rank_p_of_ties_and_zeros_is_that_of_scipy() -> None:
+    random = np.random.default_rng(0)
+    for n in (1, 4, 8, 8, 10, 10):
+        x = np.append(random.integers(-3, 5, size=n), 1.0)
+        assert signed_rank_p(x, 0 * x) == pytest.approx(stats.wilcoxon(x).pvalue)
+
+
 def test_signed_rank_p_of_one_pair_is_refused() -> None:
     with pytest.raises(DataError, match="expected at least two repeats"):
         signed_rank_p([1], [0])
@@ -292,3 +299,10 @@ def test_holm_rejects_what_the_step_down_procedure_rejects() -> None:
 def test_holm_refuses_what_is_no_p_value(wrong: float) -> None:
     with pytest.raises(DataError, match=r"expected p-values in 0\.\.1, got"):
         holm([0.5, wrong])
+
+
+def test_equal_differences_tie_whatever_the_last_bit_says() -> None:
+    a, b = [0.9, 0.8, 0.5, 0.7, 0.4], [0.8, 0.7, 0.6, 0.6, 0.3]
+    assert 0.9 - 0.8 != 0.8 - 0.7
+    counts = [round(10 * x) for x in a], [round(10 * x) for x in b]
+    assert signed_rank_p(a, b) == signed_rank_p(*counts)

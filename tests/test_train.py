@@ -222,3 +222,25 @@ def test_a_killed_run_goes_on_to_the_same_weights(
 def test_no_snapshot_is_written_before_its_time(tmp_path: Path) -> None:
     Run().fit(budget(epochs=2), snapshot=tmp_path / "training.pt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_passed_in_parts_gives_the_same_training() -> None:
+    whole, parts = Run(), Run()
+    for run in (whole, parts):
+        run.network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+        with torch.no_grad():
+            for i, weight in enumerate(run.network.parameters()):
+                weight.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight) + i / 7)
+        run.optimiser = torch.optim.SGD(run.network.parameters(), lr=0.5)
+    seen: list[int] = []
+
+    def loss(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+        seen.append(len(inputs))
+        return cross_entropy(network, inputs, labels)
+
+    rules = budget(batch_size=7, epochs=5)
+    assert whole.fit(rules) == parts.fit(rules, loss=loss, pass_rows=3)
+    assert seen[:4] == [3, 3, 1, 3]
+    a, b = whole.weights(), parts.weights()
+    assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+    assert not torch.allclose(a["0.weight"], torch.linspace(-1, 1, 32).view(8, 4), atol=0.01)

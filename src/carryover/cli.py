@@ -122,8 +122,8 @@ def preset(
 
 @app.command()
 def keep(name: Annotated[str, typer.Argument(help="Preset whose rows these are.")]) -> None:
-    """Copy rows and summaries to results/NAME/, where they stay under git."""
-    from carryover.presets import keep as work
+    """Add rows to results/PRESET/STUDY/, in git, and compare them with released ones."""
+    from carryover.keep import keep as work
 
     for folder in work(name):
         print(folder)
@@ -182,6 +182,18 @@ def diff(
     text, significant = compare_revisions(before, after or None, absolute, relative, json_)
     print(text)
     raise typer.Exit(1 if significant else 0)
+
+
+@app.command("export-original")
+def export_original(
+    study: Annotated[str, typer.Argument(help="Study whose original left result files: cuts.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write the files in.")],
+) -> None:
+    """Write our rows in the original study's own file format."""
+    from carryover.export import export
+
+    for path in export(study, folder):
+        print(path)
 
 
 @data_app.command("list")

@@ -1,4 +1,4 @@
-"""Presets: named sets of values for ``params.yaml``, and results kept under their names."""
+"""Presets: named sets of values for ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 
 from carryover.config import params as config
 from carryover.config import reader
-from carryover.errors import ConfigError, DataError, listed
-from carryover.files import write_bytes, write_text
-from carryover.rows import read_rows
+from carryover.errors import ConfigError, listed
+from carryover.files import write_text
 from carryover.stages import PARAMS, STAGES, expanded
 
 PRESETS = Path("presets")
@@ -22,22 +21,23 @@ WHOLE = ("pretrain", "data.sources")  # mappings of names that a preset replaces
 
 
 def names() -> list[str]:
-    """Known presets; each is a file of ``presets/``."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    """Known presets: the files of ``presets/`` and its folders (``published/fashion-mnist``)."""
+    found = (path.relative_to(PRESETS).with_suffix("") for path in PRESETS.rglob("*.yaml"))
+    return sorted(path.as_posix() for path in found)
 
 
 def tree(name: str) -> dict[str, Any]:
-    """All values of a preset: those of mini, with what the preset's file changes.
+    """All values of a preset: those of its ``base`` (mini where it names none), with its changes.
 
     Raises:
         ConfigError: no preset of this name.
     """
     if name not in names():
         raise ConfigError(f"preset: expected one of {listed(names())}, got {name!r}")
-    base = reader.load(PRESETS / f"{BASE}.yaml")
+    changes = reader.load(PRESETS / f"{name}.yaml")
     if name == BASE:
-        return base
-    return _merged(base, reader.load(PRESETS / f"{name}.yaml"), "")
+        return changes
+    return _merged(tree(changes.pop("base", BASE)), changes, "")
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any], path: str) -> dict[str, Any]:
@@ -189,38 +189,3 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
         for name, child in value.items()
         for key, leaf in _flat(child, f"{path}.{name}" if path else str(name)).items()
     }
-
-
-def keep(name: str) -> list[Path]:
-    """Copy each study's rows and summary to ``results/NAME/STUDY``.
-
-    Raises:
-        ConfigError: no such preset.
-        DataError: no rows at all, or rows that were made from another preset.
-    """
-    values = tree(name)
-    found = sorted(Path("reports").glob("*/runs/*/rows.jsonl"))
-    if not found:
-        raise DataError("reports/*/runs: expected rows to keep, found none; run `dvc repro`")
-    for path in found:
-        study = path.parents[2].name
-        expected = reader.digest_of(values, *STAGES[study].sections)
-        others = {row.preset for row in read_rows(path)} - {name}
-        if others:
-            raise DataError(
-                f"{path}: expected rows of preset {name}, got {listed(sorted(others))}; "
-                f"run `carryover preset {name}` and `dvc repro` first"
-            )
-        if {row.params for row in read_rows(path)} != {expected}:
-            raise DataError(
-                f"{path}: expected rows of preset {name} as it is, its values were changed for "
-                "these; `carryover preset --check` lists how, keep them as an experiment "
-                "(`dvc exp save`) or add a preset"
-            )
-    kept = []
-    for folder in dict.fromkeys(path.parents[2] for path in found):
-        target = Path("results") / name / folder.name
-        for path in (*folder.glob("*.*"), *folder.glob("runs/*/rows.jsonl")):
-            write_bytes(target / path.relative_to(folder), path.read_bytes())
-        kept.append(target)
-    return kept

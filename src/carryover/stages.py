@@ -10,6 +10,8 @@ from pathlib import Path
 from carryover import provenance, run
 from carryover.config import params as config
 from carryover.config import reader
+from carryover.config.clusters import GRID as CLUSTERS_GRID
+from carryover.config.cuts import GRID
 from carryover.errors import ConfigError, listed, pick
 
 PARAMS = Path("params.yaml")
@@ -23,11 +25,14 @@ class Stage:
         module: defines ``stage(params, item, context)``; with what it imports, the stage's code.
         sections: dotted sections of ``params.yaml`` that it reads; ``{item}`` stands for the item.
         results: folder of one item's results, or "" where the stage has no items.
+        grid: keys of its sections that list cells and change nothing in one; the digest in a row
+            leaves them out, so that cells of a part of the grid belong to the whole.
     """
 
     module: str
     sections: tuple[str, ...]
     results: str = ""
+    grid: tuple[str, ...] = ()
 
 
 def items(name: str, params: config.Params) -> tuple[str, ...]:
@@ -68,7 +73,7 @@ def run_stage(name: str, item: str) -> None:
     module = importlib.import_module(stage.module)
     context = run.Context(
         stage=f"{name}@{item}" if stage.results else name,
-        params=before,
+        params=reader.digest_of(reader.load(PARAMS), *sections, without=stage.grid),
         source=provenance.source_digest(stage.module),
         refuse_edited=lambda: reader.refuse_edited(PARAMS, before, *sections),
     )
@@ -84,7 +89,9 @@ STAGES = {
     "pretrain": Stage(
         "carryover.pretrain.supervised", ("seed", "pretrain.{item}"), "data/models/{item}"
     ),
-    "cuts": Stage("carryover.studies.cuts", ("seed", "cuts"), "reports/cuts/runs/{item}"),
+    "cuts": Stage("carryover.studies.cuts", ("seed", "cuts"), "reports/cuts/runs/{item}", GRID),
     "cuts-report": Stage("carryover.studies.cuts_report", ("cuts",)),
+    "clusters": Stage("carryover.studies.clusters", ("seed", "clusters"), grid=CLUSTERS_GRID),
+    "clusters-report": Stage("carryover.studies.clusters_report", ("clusters",)),
     "report": Stage("carryover.report.site", ()),
 }

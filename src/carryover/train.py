@@ -52,6 +52,11 @@ class Outcome:
     stopped: bool
 
 
+def in_precision(device: torch.device, precision: str) -> torch.autocast:
+    """A context that computes in ``bfloat16`` (weights stay float32), or as is in ``float32``."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
 def cross_entropy(
     network: nn.Module, inputs: Float[Tensor, "b ..."], labels: Int[Tensor, " b"]
 ) -> Float[Tensor, ""]:
@@ -72,6 +77,7 @@ def fit(
     edit_gradient: Callable[[], None] | None = None,
     after_step: Callable[[int], None] | None = None,
     snapshot: Path | None = None,
+    pass_rows: int = 0,
 ) -> Outcome:
     """Train a network in place.
 
@@ -84,6 +90,8 @@ def fit(
         after_step: called with the number of updates done.
         snapshot: file that keeps the state of the last epoch's start (not more often than every
             few seconds); where it exists training goes on from it, to the same result.
+        pass_rows: rows a forward pass; a larger batch is passed in parts whose gradients add up,
+            which bounds memory. Not for networks that normalise over the batch. 0: all at once.
     Raises:
         KitError: a loss that is not finite; names the step, the learning rate and the last loss.
     """
@@ -100,9 +108,10 @@ def fit(
         for i, batch in enumerate(batches):
             rows = batch.to(inputs.device)
             optimiser.zero_grad(set_to_none=True)
-            value = loss(network, inputs[rows], labels[rows])
-            last = _finite(value, last, state.updates, optimiser)
-            value.backward()
+            for part in rows.split(pass_rows or len(rows)):
+                value = loss(network, inputs[part], labels[part]) * (len(part) / len(rows))
+                last = _finite(value, last, state.updates, optimiser)
+                value.backward()
             if edit_gradient:
                 edit_gradient()
             optimiser.step()

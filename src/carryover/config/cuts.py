@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from carryover.config.networks import Training, classes
-from carryover.config.reader import at_least, distinct
+from carryover.config.reader import at_least, between, distinct, each_slug
 
 Setting = Literal["fr", "f", "r", "none", "ft", "baseline"]
 
@@ -16,6 +16,7 @@ class Cuts(Training):
     """The cut study."""
 
     preset: str
+    pair: str
     pretrained: str
     dataset: str
     classes: tuple[int, ...]
@@ -23,12 +24,18 @@ class Cuts(Training):
     cuts: tuple[int, ...]
     fractions: tuple[float, ...]
     repeats: tuple[int, ...]
+    sampling: Literal["equal", "proportional"]
+    validation_images: Literal["all", "fraction"]
+    lr_kept: float
+    reinit_both_dense: bool
+    precision: Literal["float32", "bfloat16"]
     seeding: Literal["purpose", "repeat"]
     test_on: Literal["test", "train"]
     best_by: Literal["validation", "test"]
 
     def faults(self) -> list[str]:
-        found = super().faults() + classes(self.classes)
+        found = super().faults() + classes(self.classes) + each_slug((self.pair,), "pair")
+        found += between(self.lr_kept, "lr_kept", above=0.0)
         for name in ("settings", "cuts", "fractions"):
             found += distinct(getattr(self, name), name)
         if "baseline" not in self.settings:
@@ -49,3 +56,6 @@ class Cuts(Training):
         for i, repeats in enumerate(self.repeats):
             found += at_least(repeats, f"repeats[{i}]", 2)
         return found
+
+
+GRID = ("settings", "cuts", "fractions", "repeats", "best_by")  # which cells, not what is in one

@@ -44,6 +44,7 @@ class Training:
     patience: int
     restore_best: Literal["always", "on_stop"]
     validation_fraction: float
+    validation_seed: int | None
     stratified_validation: bool
 
     def faults(self) -> list[str]:
@@ -55,6 +56,7 @@ class Training:
             + at_least(self.evaluate_every, "evaluate_every", 0)
             + at_least(self.patience, "patience", 0)
             + between(self.validation_fraction, "validation_fraction", above=0.0, below=1.0)
+            + at_least(self.validation_seed or 0, "validation_seed", 0)
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from carryover.config.clusters import Clusters
 from carryover.config.cuts import Cuts
 from carryover.config.data import Data
 from carryover.config.networks import Pretrain
@@ -21,6 +22,7 @@ class Params:
     data: Data
     pretrain: dict[str, Pretrain]
     cuts: Cuts
+    clusters: Clusters
 
     def faults(self) -> list[str]:
         """Rules across sections."""
@@ -30,6 +32,8 @@ class Params:
                 found.append(f"pretrain.{name}: expected a name of a-z, 0-9 and -")
             found += known(recipe.dataset, self.data.names, f"pretrain.{name}.dataset")
         found += known(self.cuts.dataset, self.data.names, "cuts.dataset")
+        found += known(self.clusters.dataset, self.data.names, "clusters.dataset")
+        found += self._clusters_faults()
         source = self.pretrain.get(self.cuts.pretrained)
         if source is None:
             found.append(
@@ -50,6 +54,15 @@ class Params:
                 f"pretrained on, got {listed(map(str, shared))} in both; take them out of one list"
             )
         return found
+
+    def _clusters_faults(self) -> list[str]:
+        source = self.pretrain.get(self.clusters.pretrained)
+        if source is None:
+            return [
+                f"clusters.pretrained: expected one of {listed(self.pretrain)}, got "
+                f"{self.clusters.pretrained!r}; describe it under pretrain"
+            ]
+        return self.clusters.faults_with(source)
 
 
 def read(path: Path) -> Params:

@@ -43,9 +43,19 @@ def section_digest(path: Path, *sections: str) -> str:
     return digest_of(load(path), *sections)
 
 
-def digest_of(tree: dict[str, Any], *sections: str) -> str:
-    """Digest of some sections of a tree; dots lead into a section."""
-    return digest({name: _at(tree, name) for name in sections})
+def digest_of(tree: dict[str, Any], *sections: str, without: tuple[str, ...] = ()) -> str:
+    """Digest of some sections of a tree; dots lead into a section.
+
+    Args:
+        without: keys left out of a section that is a mapping.
+    """
+    return digest({name: _less(_at(tree, name), without) for name in sections})
+
+
+def _less(value: Any, without: tuple[str, ...]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: child for key, child in value.items() if key not in without}
 
 
 def _at(tree: Any, dotted: str) -> Any:

@@ -19,6 +19,7 @@ from carryover.errors import DataError
 
 Values = Sequence[float] | NDArray[Any]
 
+TIES = 9  # decimals to which differences of accuracies are equal: 0.9 - 0.8 ties with 0.8 - 0.7
 DRAWN_AT_ONCE = 4_000_000  # counts that the bootstrap holds in memory (32 MB)
 
 
@@ -208,7 +209,8 @@ def paired_bootstrap(
 def signed_rank_p(a: Values, b: Values) -> float:
     """Chance of signed ranks at least as lopsided: Wilcoxon's test of paired repeats.
 
-    Exact up to 50 pairs without ties or zeros. `smallest_signed_rank_p` says how small it can get.
+    Exact up to 13 pairs, and up to 50 without ties or zeros; differences equal to nine decimals
+    tie. `smallest_signed_rank_p` says how small it can get.
 
     Returns:
         1 where every difference is 0.
@@ -218,10 +220,21 @@ def signed_rank_p(a: Values, b: Values) -> float:
     """
     from scipy import stats  # takes a third of a second that the other functions need not pay
 
-    x = _differences(a, b)
+    x = np.round(_differences(a, b), TIES)
     if not x.any():
         return 1.0
-    return float(stats.wilcoxon(x).pvalue)
+    return _counted_p(x) if len(x) <= 13 else float(stats.wilcoxon(x).pvalue)
+
+
+def _counted_p(x: NDArray[np.float64]) -> float:
+    """As SciPy up to 13 pairs, in a hundredth of its time: counts signs of the ranks by sum."""
+    sizes = np.abs(x[x != 0])
+    doubled = [int(np.sum(sizes < size) + np.sum(sizes <= size)) + 1 for size in sizes]
+    ways = np.ones(1)
+    for rank in doubled:
+        ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
+    plus = sum(rank for rank, value in zip(doubled, x[x != 0], strict=True) if value > 0)
+    return min(1.0, 2 * float(min(ways[: plus + 1].sum(), ways[plus:].sum())) / 2 ** len(sizes))
 
 
 def smallest_signed_rank_p(n: int) -> float:

@@ -16,25 +16,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from carryover import run
-from carryover.config.networks import Pretrain
+from carryover.config.networks import Pretrain, Training
 from carryover.data import splits, store, transforms
 from carryover.data.images import Images
 from carryover.errors import pick
 from carryover.measure.accuracy import correct
 from carryover.models import saved
 from carryover.models.cnn import cnn
+from carryover.parallel import keep_freed_memory
 from carryover.train import Budget, fit
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
 
 MEAN, STD = (0.5,), (0.5,)  # pixels to -1..1, as the reference study has it
+PASS_ROWS = 512  # images a forward pass: a batch of 4096 would take 9 GB at once
 
 
 def stage(params: Params, item: str, context: run.Context) -> None:
     """Train the network described by ``pretrain.<item>`` and save it with its accuracies."""
     recipe = pick(params.pretrain, item, "pretrain")
     torch.set_num_threads(recipe.threads)
+    keep_freed_memory()
     device = run.device(run.chosen_device())
     folder = Path("data/sets") / recipe.dataset
     where = f"pretrain.{item}.classes"
@@ -43,7 +46,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     kept, held = splits.hold_out(
         train.labels,
         recipe.validation_fraction,
-        run.generator(params.seed, "pretrain/validation"),
+        validation_generator(params.seed, recipe, "pretrain/validation"),
         recipe.stratified_validation,
     )
     splits.expect_some(held, f"pretrain.{item}.validation_fraction")
@@ -81,6 +84,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         random,
         validate=validate,
         snapshot=scratch.folder / "training.pt",
+        pass_rows=PASS_ROWS,
     )
     card = {
         "name": item,
@@ -123,6 +127,13 @@ def build(recipe: Pretrain, image_shape: tuple[int, ...], random: torch.Generato
         classes=len(recipe.classes),
         generator=random,
     )
+
+
+def validation_generator(seed: int, recipe: Training, purpose: str) -> torch.Generator:
+    """What divides training from validation images: a seed of its own, or the run's, by purpose."""
+    if recipe.validation_seed is None:
+        return run.generator(seed, purpose)
+    return torch.Generator().manual_seed(recipe.validation_seed)
 
 
 def budget(recipe: Any) -> Budget:

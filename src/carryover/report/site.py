@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from dataclasses import dataclass
 from pathlib import Path
 
 from carryover import run
@@ -11,7 +12,14 @@ from carryover.errors import DataError
 from carryover.files import write_text
 
 REPORTS = Path("reports")
-FIGURES = ("difference", "box")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A study on the page: its question, and its figures with what each shows."""
+
+    question: str
+    figures: dict[str, str]
 
 
 def stage(params: object, item: str, context: run.Context) -> None:
@@ -23,22 +31,22 @@ def stage(params: object, item: str, context: run.Context) -> None:
 
 def section(study: str) -> str:
     """A study's heading, question, figures and tables."""
-    folder = REPORTS / study
-    needed = [folder / f"{study}.md", *(folder / f"{name}.svg" for name in FIGURES)]
+    folder, what = REPORTS / study, STUDIES[study]
+    needed = [folder / f"{study}.md", *(folder / f"{name}.svg" for name in what.figures)]
     for path in needed:
         if not path.exists():
             raise DataError(
                 f"{path}: expected this file, found none; run `dvc repro {study}-report`"
             )
     figures = [
-        f'<figure><img alt="{html.escape(ALT[name])}" src="data:image/svg+xml;base64,'
+        f'<figure><img alt="{html.escape(shown)}" src="data:image/svg+xml;base64,'
         f'{base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()}">'
-        f"<figcaption>{html.escape(ALT[name])}</figcaption></figure>"
-        for name in FIGURES
+        f"<figcaption>{html.escape(shown)}</figcaption></figure>"
+        for name, shown in what.figures.items()
     ]
     body = from_markdown((folder / f"{study}.md").read_text())
     return (
-        f'<section id="{study}"><h2>{html.escape(STUDIES[study])}</h2>\n'
+        f'<section id="{study}"><h2>{html.escape(what.question)}</h2>\n'
         + "\n".join(figures)
         + f"\n{body}</section>"
     )
@@ -67,12 +75,25 @@ def from_markdown(text: str) -> str:
     return "\n".join(blocks)
 
 
-STUDIES = {"cuts": "How many layers of a small CNN should be kept, and how does it depend on data?"}
-ALT = {
-    "difference": "Accuracy minus training from scratch, by share of the target training images, "
-    "one line a cut; bars are 95 % intervals over repeats.",
-    "box": "Accuracy by cut; boxes and points over repeats, the dotted line "
-    "is the median from scratch.",
+STUDIES = {
+    "cuts": Section(
+        "How many layers of a small CNN should be kept, and how does it depend on data?",
+        {
+            "difference": "Median accuracy minus the median from scratch, by share of the target "
+            "training images, one line a cut; bars are 95 % bootstrap intervals over paired "
+            "repeats.",
+            "box": "Accuracy by cut; boxes and dots over repeats, coloured by rank group, the "
+            "dotted line is the median from scratch.",
+        },
+    ),
+    "clusters": Section(
+        "Do clusters of a layer's features tell which layers to keep?",
+        {
+            "predict": "How well a layer's features cluster against the accuracy of the cut that "
+            "keeps the layer last.",
+            "box": "Adjusted Rand index by layer; boxes and dots over repeats.",
+        },
+    ),
 }
 PAGE = """<!DOCTYPE html>
 <html lang="en">

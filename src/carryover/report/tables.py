@@ -1,4 +1,7 @@
-"""Tables: one structure, written as Markdown, CSV and LaTeX (booktabs)."""
+"""Tables: one structure, written as Markdown, CSV and LaTeX.
+
+LaTeX takes the packages booktabs, longtable, and xcolor with its option ``table``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from dataclasses import dataclass
 
 from carryover.measure.statistics import Interval
 
+ESCAPED = {ord(c): f"\\{c}" for c in "&%_#$"} | {ord(c): f"${c}$" for c in "<>"}
+LINES_ON_A_PAGE = 40  # a longer table is broken over pages in LaTeX
+
 
 @dataclass(frozen=True)
 class Table:
@@ -18,11 +24,13 @@ class Table:
         title: what is in it, with n and what the intervals are over.
         header: one name a column.
         lines: one text a column.
+        shades: a LaTeX colour behind each line, or nothing; empty where no line has one.
     """
 
     title: str
     header: Sequence[str]
     lines: Sequence[Sequence[str]]
+    shades: Sequence[str] = ()
 
 
 def percent(interval: Interval, signed: bool = False) -> str:
@@ -34,26 +42,35 @@ def percent(interval: Interval, signed: bool = False) -> str:
 
 def markdown(table: Table) -> str:
     """The table in Markdown, its title above it."""
-    lines = [table.header, ["---"] * len(table.header), *table.lines]
-    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{table.title}\n\n{body}\n"
+    header, *lines = ("| " + " | ".join(line) + " |" for line in (table.header, *table.lines))
+    rule = "| " + " | ".join(["---"] * len(table.header)) + " |"
+    return "\n".join([table.title, "", header, rule, *lines, ""])
 
 
 def latex(table: Table) -> str:
-    """The table in LaTeX with booktabs."""
+    """The table in LaTeX with booktabs; a long one breaks over pages."""
     columns = "l" * len(table.header)
-    lines = [" & ".join(map(_escaped, line)) + r" \\" for line in (table.header, *table.lines)]
-    body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
+    header, *lines = (
+        " & ".join(map(_escaped, line)) + r" \\" for line in (table.header, *table.lines)
+    )
+    if table.shades:
+        shades = (f"\\rowcolor{{{shade}}} " if shade else "" for shade in table.shades)
+        lines = [shade + line for shade, line in zip(shades, lines, strict=True)]
+    caption = f"\\caption{{{_escaped(table.title)}}}"
+    body = "\n".join([*lines, r"\bottomrule"])
+    if len(lines) > LINES_ON_A_PAGE:
+        return (
+            f"\\begin{{longtable}}{{{columns}}}\n{caption} \\\\\n\\toprule\n{header}\n\\midrule\n"
+            f"\\endhead\n{body}\n\\end{{longtable}}\n"
+        )
     return (
-        f"\\begin{{table}}\n\\caption{{{_escaped(table.title)}}}\n"
-        f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n\\end{{table}}\n"
+        f"\\begin{{table}}\n{caption}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n{header}\n"
+        f"\\midrule\n{body}\n\\end{{tabular}}\n\\end{{table}}\n"
     )
 
 
 def _escaped(text: str) -> str:
-    for letter in "&%_#$":
-        text = text.replace(letter, f"\\{letter}")
-    return text
+    return text.translate(ESCAPED)
 
 
 def to_csv(header: Sequence[str], lines: Sequence[Sequence[object]]) -> str:

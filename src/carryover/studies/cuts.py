@@ -6,50 +6,45 @@ of the target classes' images. ``dvc repro cuts@fr`` writes ``reports/cuts/runs/
 accuracy on train, validation and test images and the number of updates for each fraction, cut and
 repeat. The mini preset's six settings take about two minutes and 1 GB on two cores.
 
-Source: ``tusharmanekar/mp-tl-study`` at 8c95619.
+Source: ``tusharmanekar/mp-tl-study`` at 8c95619 and, for the seed era, 02c3591.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import product
+from collections.abc import Sequence
+from itertools import groupby, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from carryover import run
-from carryover.adapt.cut import RULES, cut_network, frozen_part
+from carryover.adapt.cut import RULES
 from carryover.config.cuts import Cuts
-from carryover.data import splits, store
-from carryover.errors import ConfigError, DataError
 from carryover.measure.accuracy import correct
 from carryover.models import saved
-from carryover.models.cnn import cnn
+from carryover.models.layers import layer_groups
+from carryover.originals import read_original as read_original
 from carryover.parallel import spread
-from carryover.prepare import SETS, refuse_stale
-from carryover.pretrain.supervised import budget, channels_last, normalised
-from carryover.rows import Row, write_rows
-from carryover.train import fit
+from carryover.prefix import Prefix, extended
+from carryover.prepare import refuse_stale
+from carryover.pretrain.supervised import PASS_ROWS, budget
+from carryover.rows import Row, read_rows, write_rows
+from carryover.stacked import fit_stacked
+from carryover.train import Outcome, cross_entropy, fit, in_precision
+from carryover.transfer import Task, Training, load_task, prepared, refuse_fractions
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
 
 BASELINE_CUT = -1  # as the released files have it
+RUNS = Path("reports/cuts/runs")
+STACKED_VALUES = 2**29  # numbers of one activation of networks trained together: 2 GB in float32
 
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """Target images on the device, and the network to start from."""
-
-    inputs: dict[str, Tensor]  # by split, [n, c, h, w]
-    labels: dict[str, Tensor]  # by split, [n]
-    start: nn.Sequential
-    classes: int
-    image_shape: tuple[int, int, int]
+Cell = tuple[float, int, int]  # fraction, cut, repeat
+Numbers = list[tuple[str, str, float, int]]  # split, metric, value, n
 
 
 def stage(params: Params, item: str, context: run.Context) -> None:
@@ -58,70 +53,153 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     study = params.cuts
     refuse_stale(params.data, study.dataset)
     device = run.device(run.chosen_device())
-    folder = Path("data/models") / study.pretrained
-    card = saved.read_card(folder)
-    task, data = load_task(params, folder, card, device)
+    weights = saved.read_card(Path("data/models") / study.pretrained)["weights"]
+    task = load_task(params, device)
+    made_from = {
+        "params": context.params,
+        "source": context.source,
+        "data": task.data,
+        "weights": weights,
+    }
     scratch = run.Scratch(
-        context.stage,
-        {
-            "params": context.params,
-            "source": context.source,
-            "data": data,
-            "weights": card["weights"],
-            "torch": torch.__version__,
-            "device": device.type,
-        },
+        context.stage, made_from | {"torch": torch.__version__, "device": device.type}
     )
-
-    def train_cell(cell: tuple[float, int, int]) -> list[tuple[str, str, float, int]]:
-        return train_one(params, item, task, *cell)
-
-    refuse_fractions(study, task.labels["train"].cpu())
+    processes = run.workers() if device.type == "cpu" else 0
+    refuse_fractions(study, task.labels[task.parts["train"]].cpu())
     with run.alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
-        done = scratch.cells()
+        done = same_under_fr(study, item, made_from) | scratch.cells()
         waiting = [cell for cell in distinct_cells(study, item) if name(cell) not in done]
         started = time.monotonic()
-        processes = run.workers() if device.type == "cpu" else 0
         with run.progress(context.stage, len(done) + len(waiting), len(done)) as advance:
-            for cell, result in spread(train_cell, waiting, processes):
-                scratch.add(name(cell), result)
-                done[name(cell)] = result
-                advance()
+            prefix = Prefix(0, task.images)
+            for cut, cells_of_cut in groupby(waiting, key=lambda cell: cell[1]):
+                kept = max(cut, 0) if RULES[item].freeze else 0
+                prefix = extended(prefix, task.start, kept, study.precision, processes)
+
+                def work(unit: tuple[Cell, ...], prefix: Prefix = prefix) -> list[Numbers]:
+                    snapshot = scratch.folder / f"{name(unit[0]).replace('/', '-')}.pt"
+                    return train(params, item, task, prefix, unit, snapshot)
+
+                together = units(study, item, task, prefix, list(cells_of_cut))
+                for unit, results in spread(work, together, processes):
+                    for cell, result in zip(unit, results, strict=True):
+                        scratch.add(name(cell), result)
+                        done[name(cell)] = result
+                        advance()
         seconds = time.monotonic() - started
         rows = [
             Row(
                 study="cuts",
                 item=item,
                 preset=study.preset,
-                cell={"fraction": cell[0], "cut": cell[1], "repeat": cell[2]},
+                cell={"pair": study.pair, "fraction": cell[0], "cut": cell[1], "repeat": cell[2]},
                 split=split,
                 metric=metric,
                 value=value,
                 n=n,
-                data=data,
-                weights=card["weights"],
-                params=context.params,
-                source=context.source,
-                precision="float32",
+                **made_from,
+                precision=study.precision,
             )
             for cell in cells(study, item)
             for split, metric, value, n in done[name(representative(item, cell))]
         ]
         context.refuse_edited()
-        write_rows(Path("reports/cuts/runs") / item / "rows.jsonl", rows)
+        write_rows(RUNS / item / "rows.jsonl", rows)
         scratch.clear()
-        run.log(
-            context.stage,
-            {
-                "cells": len(waiting),
-                "seconds": seconds,
-                "device": device.type,
-                "torch": torch.__version__,
-            },
+        facts = {"device": device.type, "torch": torch.__version__}
+        run.log(context.stage, {"cells": len(waiting), "seconds": seconds, **facts})
+
+
+def train(
+    params: Params, item: str, task: Task, prefix: Prefix, unit: Sequence[Cell], snapshot: Path
+) -> list[Numbers]:
+    """Train one cell, or several together; the numbers of each."""
+    study = params.cuts
+    trainings = [prepared(params, item, task, prefix, cell) for cell in unit]
+    if len(trainings) > 1:
+        first = trainings[0]
+        outcomes = fit_stacked(
+            [training.network for training in trainings],
+            torch.stack([training.inputs["train"] for training in trainings]),
+            torch.stack([training.labels["train"] for training in trainings]),
+            (first.inputs["validation"], first.labels["validation"]),
+            study.lr,
+            budget(study),
+            [training.random for training in trainings],
+            study.precision,
         )
+    else:
+        outcomes = [fit_one(study, trainings[0], snapshot)]
+    return [
+        [
+            *(
+                (split, "accuracy", right(study, training, split), len(labels))
+                for split, labels in training.labels.items()
+            ),
+            ("train", "updates", outcome.updates, len(training.labels["train"])),
+        ]
+        for training, outcome in zip(trainings, outcomes, strict=True)
+    ]
 
 
-def cells(study: Cuts, item: str) -> list[tuple[float, int, int]]:
+def fit_one(study: Cuts, training: Training, snapshot: Path) -> Outcome:
+    """Train one network; a long training goes on from its `snapshot` after a kill."""
+
+    def loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with in_precision(x.device, study.precision):
+            return cross_entropy(network, x, y)
+
+    layers: dict[float, list[nn.Parameter]] = {}
+    for name, lr in training.lrs.items():
+        layers.setdefault(lr, []).extend(training.network.get_submodule(name).parameters())
+    outcome = fit(
+        training.network,
+        training.inputs["train"],
+        training.labels["train"],
+        torch.optim.Adam([{"params": p, "lr": lr} for lr, p in layers.items() if p], fused=True),
+        budget(study),
+        training.random,
+        loss=loss,
+        validate=lambda: right(study, training, "validation"),
+        snapshot=snapshot,
+        pass_rows=PASS_ROWS,
+    )
+    snapshot.unlink(missing_ok=True)
+    return outcome
+
+
+def right(study: Cuts, training: Training, split: str) -> float:
+    """Accuracy on a split."""
+    inputs, labels = training.inputs[split], training.labels[split]
+    with in_precision(inputs.device, study.precision):
+        return correct(training.network, inputs, labels) / len(labels)
+
+
+def units(
+    study: Cuts, item: str, task: Task, prefix: Prefix, waiting: Sequence[Cell]
+) -> list[tuple[Cell, ...]]:
+    """Cells of one cut, those that are faster together in one unit.
+
+    Measured (``benchmarks/cuts.py``): on a CPU only heads on a frozen network are. On a GPU as
+    many networks are trained together as a convolution's output has room for.
+    """
+    cut = waiting[0][1]
+    head_only = RULES[item].freeze and cut == len(layer_groups(task.start)) - 1
+    alone = task.images.device.type == "cpu" and not head_only
+    if alone or study.validation_images != "all" or study.lr != study.lr_kept:
+        return [(cell,) for cell in waiting]
+    pixels = prefix.values[0, 0].numel()
+    widest = max(p.shape[0] for p in task.start.parameters()) * pixels
+    found = []
+    for fraction, group in groupby(waiting, key=lambda cell: cell[0]):
+        images = min(study.batch_size, int(fraction * len(task.labels)))
+        members = max(1, STACKED_VALUES // (images * widest))
+        listed = list(group)
+        found += [tuple(listed[i : i + members]) for i in range(0, len(listed), members)]
+    return found
+
+
+def cells(study: Cuts, item: str) -> list[Cell]:
     """All (fraction, cut, repeat) of a setting; the baseline has no cut."""
     cuts = (BASELINE_CUT,) if item == "baseline" else study.cuts
     return [
@@ -133,143 +211,36 @@ def cells(study: Cuts, item: str) -> list[tuple[float, int, int]]:
     ]
 
 
-def representative(item: str, cell: tuple[float, int, int]) -> tuple[float, int, int]:
+def representative(item: str, cell: Cell) -> Cell:
     """The cell trained for this one: with nothing frozen or reset, a cut changes nothing."""
     fraction, cut, repeat = cell
     return (fraction, 0 if item == "none" else cut, repeat)
 
 
-def distinct_cells(study: Cuts, item: str) -> list[tuple[float, int, int]]:
-    """Cells to train, the long ones first so that no core waits at the end."""
+def distinct_cells(study: Cuts, item: str) -> list[Cell]:
+    """Cells to train, by cut; within one the long ones first, so that no core waits at the end."""
     found = dict.fromkeys(representative(item, cell) for cell in cells(study, item))
-    return sorted(found, key=lambda cell: (-cell[0], cell[1]))
+    return sorted(found, key=lambda cell: (cell[1], -cell[0]))
 
 
-def name(cell: tuple[float, int, int]) -> str:
+def same_under_fr(study: Cuts, item: str, made_from: dict[str, str]) -> dict[str, Numbers]:
+    """A published baseline's cells, from FR at cut 0 where that has been run.
+
+    Seeded by repeat, the two are one experiment, so it is trained once.
+    """
+    path = RUNS / "fr" / "rows.jsonl"
+    if item != "baseline" or study.seeding != "repeat" or not path.exists():
+        return {}
+    found: dict[str, Numbers] = {}
+    for row in read_rows(path):
+        same = all(getattr(row, key) == value for key, value in made_from.items())
+        if same and row.cell["cut"] == 0:
+            cell = (row.cell["fraction"], BASELINE_CUT, row.cell["repeat"])
+            number = (row.split, row.metric, row.value, row.n)
+            found.setdefault(name(cell), []).append(number)
+    return found
+
+
+def name(cell: Cell) -> str:
     """A cell's name in the scratch file."""
     return f"{cell[0]:g}/{cell[1]}/{cell[2]}"
-
-
-def refuse_fractions(study: Cuts, labels: Tensor) -> None:
-    """Stop before the first training when a fraction is too small, or two give the same images.
-
-    Raises:
-        DataError: a fraction that gives some class no image.
-        ConfigError: two fractions that give equally many images.
-    """
-    sizes: dict[int, float] = {}
-    for fraction in study.fractions:
-        chosen = splits.balanced_subset(labels, fraction, torch.Generator(), path="cuts.fractions")
-        if len(chosen) in sizes:
-            raise ConfigError(
-                f"cuts.fractions: expected each to give another number of images, got "
-                f"{len(chosen)} from both {sizes[len(chosen)]} and {fraction}; take one out"
-            )
-        sizes[len(chosen)] = fraction
-
-
-def load_task(
-    params: Params, folder: Path, card: dict[str, Any], device: torch.device
-) -> tuple[Task, str]:
-    """Target images split into train, validation and test, and the source network."""
-    study = params.cuts
-    train = store.load(SETS / study.dataset, "train").of_classes(study.classes, "cuts.classes")
-    test = store.load(SETS / study.dataset, study.test_on).of_classes(study.classes, "cuts.classes")
-    kept, held = splits.hold_out(
-        train.labels,
-        study.validation_fraction,
-        run.generator(params.seed, "cuts/validation"),
-        study.stratified_validation,
-    )
-    splits.expect_some(held, "cuts.validation_fraction")
-    parts = {"train": train.select(kept), "validation": train.select(held), "test": test}
-    inputs = {k: normalised(part, device) for k, part in parts.items()}
-    shape: Any = tuple(inputs["train"].shape[1:])
-    if shape != tuple(card["image_shape"]):
-        raise DataError(
-            f"cuts.dataset: expected images of {card['image_shape']} (channels, height, width) as "
-            f"{study.pretrained} was trained on, got {list(shape)} from {study.dataset}; choose "
-            "sets of one shape, or pretrain on this one"
-        )
-    start = cnn(
-        **card["network"],
-        image_shape=tuple(card["image_shape"]),
-        classes=len(card["classes"]),
-        generator=torch.Generator(),
-    )
-    saved.load_(folder, start)
-    task = Task(
-        inputs=inputs,
-        labels={k: p.labels.to(device) for k, p in parts.items()},
-        start=channels_last(start.to(device)),
-        classes=len(study.classes),
-        image_shape=shape,
-    )
-    return task, train.digest
-
-
-def train_one(
-    params: Params, item: str, task: Task, fraction: float, cut: int, repeat: int
-) -> list[tuple[str, str, float, int]]:
-    """One training: (split, metric, value, n) of each number it gives."""
-    study = params.cuts
-    sample, random = generators(params, item, fraction, repeat)
-    chosen = splits.balanced_subset(
-        task.labels["train"].cpu(), fraction, sample, path="cuts.fractions"
-    )
-    network = cut_network(
-        task.start,
-        max(cut, 0),
-        RULES[item],
-        image_shape=task.image_shape,
-        classes=task.classes,
-        generator=random,
-    )
-    inputs = dict(frozen_inputs(task, max(cut, 0) if RULES[item].freeze else 0))
-    labels = dict(task.labels)
-    rows = chosen.to(labels["train"].device)
-    inputs["train"], labels["train"] = inputs["train"][rows], labels["train"][rows]
-
-    def right(split: str) -> int:
-        return correct(network, inputs[split], labels[split])
-
-    outcome = fit(
-        network,
-        inputs["train"],
-        labels["train"],
-        torch.optim.Adam(network.parameters(), lr=study.lr, fused=True),
-        budget(study),
-        random,
-        validate=lambda: right("validation") / len(labels["validation"]),
-    )
-    accuracies = [(k, "accuracy", right(k) / len(y), len(y)) for k, y in labels.items()]
-    return [*accuracies, ("train", "updates", outcome.updates, len(labels["train"]))]
-
-
-@lru_cache(maxsize=1)
-def frozen_inputs(task: Task, kept: int) -> dict[str, Tensor]:
-    """What the first `kept` frozen groups make of all images.
-
-    It never changes during training, so it is computed once for a run of cells with the same cut.
-    """
-    frozen = frozen_part(task.start, kept)
-    with torch.no_grad():
-        return {k: torch.cat([frozen(b) for b in x.split(4096)]) for k, x in task.inputs.items()}
-
-
-def generators(
-    params: Params, item: str, fraction: float, repeat: int
-) -> tuple[torch.Generator, torch.Generator]:
-    """Random streams of one training: for its images, and for its weights and batches.
-
-    All settings and cuts of a repeat see the same images and draw the same stream, so a cut at
-    full depth is one experiment under FR, F and FT. By purpose, the baseline draws its own
-    weights; by repeat (as published), it is the same experiment as FR at cut 0.
-    """
-    if params.cuts.seeding == "repeat":
-        return torch.Generator().manual_seed(repeat), torch.Generator().manual_seed(repeat)
-    own = "baseline/" if item == "baseline" else ""
-    return (
-        run.generator(params.seed, f"cuts/images/{repeat}"),
-        run.generator(params.seed, f"cuts/{own}weights/{fraction:g}/{repeat}"),
-    )

@@ -1,35 +1,52 @@
-"""The cut study's table, figures and summary, from its rows alone.
+"""The cut study's tables, figures and summary, from its rows alone.
 
 ``dvc repro cuts-report`` writes ``reports/cuts/``: ``summary.json`` (what ``dvc metrics diff``
-compares), ``cuts.csv`` (every cell), ``cuts.md`` and ``cuts.tex``, ``box`` and ``difference`` as
-SVG and PNG. Takes 5 s.
+compares), ``cuts.csv`` (every cell), ``cuts.md`` and ``cuts.tex`` (accuracy, best cuts, groups),
+``tests`` in the same three forms (every signed-rank test), and as SVG and PNG the figures ``box``,
+``difference`` and those of ``figures/``. Takes 25 s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from carryover import run
 from carryover.config.cuts import Cuts
 from carryover.errors import DataError
 from carryover.files import write_json, write_text
-from carryover.measure.statistics import Interval, holm, mean_interval, paired_difference, paired_p
-from carryover.report import figures
-from carryover.report.tables import Table, latex, markdown, percent, to_csv
+from carryover.report import cut_boxes, cut_lines, cut_maps, cut_tables, figures
+from carryover.report.cut_scores import (
+    BASELINE,
+    BASELINE_CUT,
+    CutScores,
+    accuracies,
+    cuts,
+    from_rows,
+    settings,
+    varying,
+)
+from carryover.report.cut_summary import best_table, headline, summarise
+from carryover.report.tables import Table, latex, markdown
 from carryover.rows import Row, read_rows
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from carryover.config.params import Params
 
-BASELINE_CUT = -1
-NOTHING_KEPT_AT_0 = ("fr", "r", "ft")  # settings that reset or remove all layers at cut 0
-FOLDER = Path("reports/cuts")
+__all__ = ["FOLDER", "headline", "stage"]
 
-Scores = Mapping[tuple[str, float, int], list[float]]  # (setting, fraction, cut) -> repeats
+FOLDER = Path("reports/cuts")
+FAMILIES = (
+    "Holm's correction is over all tests of one table at one fraction: all pairs of cuts of a "
+    "setting, or all cuts of two settings. A significant pair names the cell with the higher mean."
+)
+BOOTSTRAP_SEED = 0  # of every interval's resamples, so that they do not depend on each other
 
 
 def stage(params: Params, item: str, context: run.Context) -> None:
@@ -40,143 +57,100 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         for setting in study.settings
         for row in read_rows(FOLDER / "runs" / setting / "rows.jsonl")
     ]
-    expect_whole(rows, study)
-    test, chosen_by = scores(rows, "test"), scores(rows, study.best_by)
-    images = counts(rows, "train", study)
-    n = next(row.n for row in rows if row.split == "test")
-    settings: list[str] = [setting for setting in study.settings if setting != "baseline"]
-    gains = {
-        setting: {
-            fraction: {cut: gain(test, setting, fraction, cut, n) for cut in study.cuts}
-            for fraction in study.fractions
-        }
-        for setting in settings
-    }
-    baseline = {f: test["baseline", f, BASELINE_CUT] for f in study.fractions}
-    summary = summarise(study, settings, test, chosen_by, images, n)
-    notes = reading(study, n, rows)
+    rows = listed(rows, study)
+    measured = "test accuracy" if study.test_on == "test" else "accuracy on training images"
+    scores = from_rows(rows, measured)
+    summary = summarise(scores, accuracies(rows, study.best_by))
+    shown = varying(scores) or settings(scores)  # of the others the gain says everything
     tables = [
-        best_table(summary, study, settings, images),
-        *(accuracy_table(study, setting, test, images) for setting in settings),
+        best_table(summary, scores),
+        cut_tables.ranks_table(scores, shown),
+        *(cut_tables.accuracy_table(scores, setting) for setting in settings(scores)),
     ]
-    boxes = {
-        setting: {f: {c: test[setting, f, c] for c in study.cuts} for f in study.fractions}
-        for setting in settings
-        if setting != "none"  # the same at every cut: its gain is in the other figure
-    }
+    tests = cut_tables.all_tests(scores, shown)
+    compared = [line for lines in tests.values() for line in lines]
+    listings = [cut_tables.tests_table(scores, title, lines) for title, lines in tests.items()]
     context.refuse_edited()
     write_json(FOLDER / "summary.json", summary)
-    write_text(FOLDER / "cuts.csv", cells_csv(study, settings, test, images, n))
-    write_text(FOLDER / "cuts.md", "\n".join(["# Cuts", notes, *map(markdown, tables)]))
-    write_text(FOLDER / "cuts.tex", "\n".join(map(latex, tables)))
-    tested = "test accuracy" if study.test_on == "test" else "accuracy on training images"
-    repeats = dict(zip(study.fractions, study.repeats, strict=True))
-    figures.save(figures.accuracy_boxes(boxes, baseline, images, n, tested), FOLDER / "box")
-    figures.save(figures.gain_lines(gains, images, repeats, tested), FOLDER / "difference")
+    write_text(FOLDER / "cuts.csv", cut_tables.cells_csv(scores))
+    write_tables("cuts", f"# Cuts\n{reading(study, scores.n, rows)}", tables)
+    write_text(FOLDER / "tests.csv", cut_tables.tests_csv(compared))
+    write_tables("tests", f"# Tests of the cut study\n\n{FAMILIES}\n", listings)
+    for name, figure in drawn(scores, shown):
+        figures.save(figure, FOLDER / name)
 
 
-def expect_whole(rows: list[Row], study: Cuts) -> None:
-    """Refuse rows that were made with other settings, fractions, cuts or repeats.
+def listed(rows: list[Row], study: Cuts) -> list[Row]:
+    """The rows of the cells that the parameters list.
 
     Raises:
         DataError: a cell that the parameters list has no accuracy.
     """
-    found = {
-        (row.item, row.cell["fraction"], row.cell["cut"], row.cell["repeat"])
-        for row in rows
-        if (row.split, row.metric) == ("test", "accuracy")
+    wanted = {
+        (item, study.pair, fraction, cut, repeat)
+        for item in study.settings
+        for fraction, repeats in zip(study.fractions, study.repeats, strict=True)
+        for cut, repeat in product(
+            (BASELINE_CUT,) if item == BASELINE else study.cuts, range(repeats)
+        )
     }
-    for item in study.settings:
-        cuts = (BASELINE_CUT,) if item == "baseline" else study.cuts
-        for fraction, repeats in zip(study.fractions, study.repeats, strict=True):
-            for cut, repeat in product(cuts, range(repeats)):
-                if (item, fraction, cut, repeat) not in found:
-                    raise DataError(
-                        f"{FOLDER}/runs/{item}/rows.jsonl: expected a row for fraction {fraction}, "
-                        f"cut {cut}, repeat {repeat}, found none; run `dvc repro cuts@{item}`"
-                    )
+
+    def place(row: Row) -> tuple[str, str, float, int, int]:
+        cell = row.cell
+        return row.item, cell.get("pair", ""), cell["fraction"], cell["cut"], cell["repeat"]
+
+    found = {place(row) for row in rows if (row.split, row.metric) == ("test", "accuracy")}
+    for item, pair, fraction, cut, repeat in sorted(wanted - found):
+        raise DataError(
+            f"{FOLDER}/runs/{item}/rows.jsonl: expected a row for pair {pair}, fraction "
+            f"{fraction}, cut {cut}, repeat {repeat}, found none; run `dvc repro cuts@{item}`"
+        )
+    return [row for row in rows if place(row) in wanted]
 
 
-def scores(rows: list[Row], split: str) -> dict[tuple[str, float, int], list[float]]:
-    """Accuracies of a split by (setting, fraction, cut), repeats in ascending order."""
-    found: dict[tuple[str, float, int], list[float]] = {}
-    for row in sorted(rows, key=lambda row: row.cell["repeat"]):
-        if (row.split, row.metric) == (split, "accuracy"):
-            key = (row.item, row.cell["fraction"], row.cell["cut"])
-            found.setdefault(key, []).append(row.value)
-    return found
+def drawn(scores: CutScores, shown: list[str]) -> Iterator[tuple[str, Figure]]:
+    """Every figure with its name; `shown` are the settings that differ between cuts."""
+    ranks = {setting: cut_tables.ranks(scores, setting) for setting in shown}
+    every = settings(scores)
+    yield "difference", cut_lines.difference(scores, every, bootstrap)
+    yield "figures/gain", cut_lines.gains(scores, every)
+    yield "figures/mean", cut_lines.means(scores, every)
+    yield "box", cut_boxes.overview(scores, shown, ranks)
+    yield "figures/bars", cut_lines.bars(scores, shown)
+    yield "figures/heat-map", cut_maps.heat_map(scores, shown)
+    if min(len(scores.images), *(len(cuts(scores, setting)) for setting in shown)) > 1:
+        yield "figures/surface", cut_maps.surface(scores, shown)
+    for setting in shown:
+        other = "" if setting == shown[0] else shown[0]
+        yield (
+            f"figures/box-{setting}",
+            cut_boxes.boxes(
+                scores,
+                setting,
+                ranks[setting],
+                letters=cut_tables.letter_groups(scores, setting),
+                against=cut_tables.against(scores, setting, other) if other else None,
+                other=other,
+            ),
+        )
+        yield f"figures/range-{setting}", cut_lines.ranges(scores, setting)
 
 
-def counts(rows: list[Row], split: str, study: Cuts) -> dict[float, int]:
-    """Images of a split at each fraction, as the rows say."""
-    found = {row.cell["fraction"]: row.n for row in rows if row.split == split}
-    return {fraction: found[fraction] for fraction in study.fractions}
+def bootstrap() -> np.random.Generator:
+    """Generator of one bootstrap."""
+    return np.random.default_rng(BOOTSTRAP_SEED)
 
 
-def gain(test: Scores, setting: str, fraction: float, cut: int, n: int) -> Interval:
-    """Accuracy minus the baseline's over repeats of the same training images."""
-    return paired_difference(
-        test[setting, fraction, cut], test["baseline", fraction, BASELINE_CUT], step=1 / n
-    )
-
-
-def best_cut(study: Cuts, chosen_by: Scores, setting: str, fraction: float) -> int:
-    """The cut with the highest mean; the shallowest of equals.
-
-    Cut 0 does not compete where it keeps nothing of the source network.
-    """
-    cuts = [cut for cut in study.cuts if cut or setting not in NOTHING_KEPT_AT_0] or study.cuts
-    return max(cuts, key=lambda cut: (fmean(chosen_by[setting, fraction, cut]), -cut))
-
-
-def summarise(
-    study: Cuts,
-    settings: Sequence[str],
-    test: Scores,
-    chosen_by: Scores,
-    images: Mapping[float, int],
-    n: int,
-) -> dict[str, Any]:
-    """Gain of the best cut by setting and training images, with Holm-corrected p-values."""
-    summary: dict[str, Any] = {}
-    places, p_values = [], []
-    for setting in settings:
-        for fraction in study.fractions:
-            cut = best_cut(study, chosen_by, setting, fraction)
-            best = mean_interval(test[setting, fraction, cut])
-            more = gain(test, setting, fraction, cut, n)
-            place: dict[str, Any] = {
-                "best_cut": cut,
-                "accuracy": _rounded(best),
-                "gain": _rounded(more),
-            }
-            summary.setdefault(setting, {})[f"{images[fraction]}_images"] = place
-            places.append(place)
-            p_values.append(
-                paired_p(
-                    test[setting, fraction, cut],
-                    test["baseline", fraction, BASELINE_CUT],
-                    step=1 / n,
-                )
-            )
-    for place, p in zip(places, holm(p_values), strict=True):
-        place["gain"]["p_holm"] = round(float(p), 6)
-    summary["baseline"] = {
-        f"{images[f]}_images": {
-            "accuracy": _rounded(mean_interval(test["baseline", f, BASELINE_CUT]))
-        }
-        for f in study.fractions
-    }
-    return summary
-
-
-def _rounded(interval: Interval) -> dict[str, float]:
-    return {name: round(float(getattr(interval, name)), 6) for name in ("value", "low", "high")}
+def write_tables(stem: str, reading: str, tables: list[Table]) -> None:
+    """Write tables as Markdown, below how to read them, and as LaTeX."""
+    write_text(FOLDER / f"{stem}.md", "\n".join([reading, *map(markdown, tables)]))
+    write_text(FOLDER / f"{stem}.tex", "\n".join(map(latex, tables)))
 
 
 def reading(study: Cuts, n: int, rows: list[Row]) -> str:
     """How to read the tables: n, what an interval is over, how the best cut was chosen."""
-    validation = next(row.n for row in rows if row.split == "validation")
+    counts = sorted({row.n for row in rows if row.split == "validation"})
+    validation = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     unseen = " that no training or choice has seen" if study.best_by != "test" else ""
     tested = (
         f"Accuracy in per cent on {n} test images{unseen}."
@@ -202,114 +176,7 @@ def reading(study: Cuts, n: int, rows: list[Row]) -> str:
         "not adjusted for their number; p (Holm) is. The best cut is the one with the highest mean "
         f"accuracy on {study.best_by} images"
         + (f" (n = {validation})" if study.best_by == "validation" else "")
-        + f"; {validation} validation images also choose each training's weights.\n"
+        + f"; {validation} validation images also choose each training's weights.\n\n"
+        "Every signed-rank test between cuts and between settings is in tests.md; more figures are "
+        "in figures/.\n"
     )
-
-
-def best_table(
-    summary: dict[str, Any], study: Cuts, settings: Sequence[str], images: Mapping[float, int]
-) -> Table:
-    """Gain of the best cut over training from scratch."""
-    lines = []
-    for setting in settings:
-        for fraction, repeats in zip(study.fractions, study.repeats, strict=True):
-            key = f"{images[fraction]}_images"
-            place, scratch = summary[setting][key], summary["baseline"][key]
-            lines.append(
-                [
-                    setting,
-                    f"{100 * fraction:.4g} %",
-                    str(images[fraction]),
-                    str(repeats),
-                    percent(Interval(**scratch["accuracy"])),
-                    str(place["best_cut"]),
-                    percent(Interval(**place["accuracy"])),
-                    percent(
-                        Interval(**{k: place["gain"][k] for k in ("value", "low", "high")}),
-                        signed=True,
-                    ),
-                    f"{place['gain']['p_holm']:.3g}",
-                ]
-            )
-    header = [
-        "setting",
-        "data",
-        "images",
-        "repeats",
-        "from scratch",
-        "best cut",
-        "accuracy",
-        "gain",
-        "p (Holm)",
-    ]
-    return Table("Gain of the best cut over training from scratch.", header, lines)
-
-
-def accuracy_table(study: Cuts, setting: str, test: Scores, images: Mapping[float, int]) -> Table:
-    """Accuracy of every cut of one setting."""
-    lines = [
-        [
-            f"{100 * fraction:.4g} %",
-            str(images[fraction]),
-            str(repeats),
-            percent(mean_interval(test["baseline", fraction, BASELINE_CUT])),
-            *(percent(mean_interval(test[setting, fraction, cut])) for cut in study.cuts),
-        ]
-        for fraction, repeats in zip(study.fractions, study.repeats, strict=True)
-    ]
-    header = ["data", "images", "repeats", "from scratch", *(f"cut {cut}" for cut in study.cuts)]
-    return Table(f"Accuracy, {figures.TITLES[setting]}.", header, lines)
-
-
-def cells_csv(
-    study: Cuts, settings: Sequence[str], test: Scores, images: Mapping[float, int], n: int
-) -> str:
-    """Every cell: mean accuracy and gain with intervals."""
-    header = [
-        "setting",
-        "fraction",
-        "images",
-        "cut",
-        "repeats",
-        "test_images",
-        "accuracy",
-        "low",
-        "high",
-        "gain",
-        "gain_low",
-        "gain_high",
-    ]
-    lines: list[list[object]] = []
-    for fraction, repeats in zip(study.fractions, study.repeats, strict=True):
-        pairs = [("baseline", BASELINE_CUT), *((s, c) for s in settings for c in study.cuts)]
-        for setting, cut in pairs:
-            accuracy = _rounded(mean_interval(test[setting, fraction, cut]))
-            more = _rounded(gain(test, setting, fraction, cut, n))
-            lines.append(
-                [
-                    setting,
-                    fraction,
-                    images[fraction],
-                    cut,
-                    repeats,
-                    n,
-                    *accuracy.values(),
-                    *more.values(),
-                ]
-            )
-    return to_csv(header, lines)
-
-
-def headline(summary: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
-    """The terminal's table of a summary: title, header and lines."""
-    images = sorted(summary["baseline"], key=lambda key: int(key.split("_")[0]))
-    lines = []
-    for setting in (name for name in summary if name != "baseline"):
-        cells = []
-        for key in images:
-            gain = {k: summary[setting][key]["gain"][k] for k in ("value", "low", "high")}
-            cut = summary[setting][key]["best_cut"]
-            cells.append(f"{percent(Interval(**gain), signed=True)} (cut {cut})")
-        lines.append([setting, *cells])
-    title = "cuts: accuracy gained over training from scratch by the best cut, points [95 %]"
-    return title, ["setting", *(key.replace("_", " ") for key in images)], lines

@@ -1,0 +1,295 @@
+"""The cut study's engine against a plain re-creation of the original's loop.
+
+One cell of the published study: MNIST 5-9, FR, 0.1 % of the images (25), seven cuts, 25 repeats,
+40 epochs without early stopping, validation on 2,940 images every epoch, one test on 29,404. Both
+start from the same networks and images and are timed in turns on a slice (one epoch, a twentieth of
+the test images); the whole cell is extrapolated linearly in epochs, repeats and test images. What
+they learn is compared: with full batches every epoch is one update, so accuracies must agree.
+
+    make bench                                  # data.root of params.yaml, or DATA=FOLDER
+    python benchmarks/cuts.py --root FOLDER --turns 5
+
+The original's loop, as its notes describe it: a data set that opens, transforms and label-encodes
+an image at a time, a DataLoader, the whole network forward at every cut.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.preprocessing import LabelEncoder
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+import turns
+from carryover.config import params as config
+from carryover.data import store
+from carryover.errors import DataError
+from carryover.models.cnn import cnn
+from carryover.parallel import spread
+from carryover.prefix import Prefix, extended
+from carryover.prepare import prepare
+from carryover.presets import tree
+from carryover.pretrain.supervised import channels_last, normalised
+from carryover.studies import cuts as study
+from carryover.transfer import Task, prepared
+
+CLASSES, CUTS = (5, 6, 7, 8, 9), range(7)
+REPEATS, EPOCHS, FRACTION = 25, 40, 0.001
+KEPT, HELD = 26464, 2940  # training and validation images of MNIST 5-9
+SLICE = 1470  # test images of a turn
+SLICE_REPEATS, CORES = 2, 2
+MULTIPLICATIONS = 47_419_200  # of one image: six convolutions and the head
+
+
+class Digits(Dataset[Any]):
+    """Images as the original serves them: one at a time."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self.images, self.labels = images, labels
+        self.encoder = LabelEncoder().fit(list(CLASSES))
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        label = self.encoder.transform([self.labels[i]])[0]
+        return self.transform(Image.fromarray(self.images[i])), int(label)
+
+
+def peer(network: nn.Module, parts: dict[str, Digits], epochs: int) -> list[float]:
+    """The original's loop; validation accuracies and, at the end, test accuracy."""
+    loaders = {k: DataLoader(v, batch_size=4096, shuffle=k == "train") for k, v in parts.items()}
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.001)
+
+    def accuracy(split: str) -> float:
+        network.eval()
+        right = 0
+        with torch.no_grad():
+            for x, y in loaders[split]:
+                right += int((network(x).argmax(1) == y).sum())
+        return right / len(parts[split])
+
+    found = []
+    for _ in range(epochs):
+        network.train()
+        for x, y in loaders["train"]:
+            optimiser.zero_grad()
+            nn.functional.nll_loss(torch.log_softmax(network(x), 1), y).backward()
+            optimiser.step()
+        found.append(accuracy("validation"))
+    return [*found, accuracy("test")]
+
+
+def ours(params: config.Params, task: Task, cut: int, prefix: Prefix) -> tuple[float, Any]:
+    """Seconds to train two repeats at a cut, and the numbers of each."""
+    found: list[Any] = []
+    cells = [(FRACTION, cut, repeat) for repeat in range(SLICE_REPEATS)]
+
+    def work(unit: tuple[study.Cell, ...]) -> Any:
+        return study.train(params, "fr", task, prefix, unit, Path("none.pt"))
+
+    def run() -> None:
+        units = study.units(params.cuts, "fr", task, prefix, cells)
+        for unit, numbers in spread(work, units, CORES):
+            found.extend(zip(unit, numbers, strict=True))
+
+    return turns.seconds(run), [numbers for _, numbers in sorted(found)]
+
+
+def cell_seconds(params: config.Params, task: Task) -> list[float]:
+    """Seconds of the whole cell by cut, extrapolated."""
+    prefix, found = Prefix(0, task.images), []
+    for cut in CUTS:
+        have = [prefix]
+        making = turns.seconds(
+            lambda cut=cut, have=have: have.append(
+                extended(have[0], task.start, cut, params.cuts.precision, CORES)
+            )
+        )
+        prefix = have[-1]
+        one, _ = ours(with_epochs(params, 1), task, cut, prefix)
+        three, _ = ours(with_epochs(params, 3), task, cut, prefix)
+        epoch = max(0.0, three - one) / 2
+        fixed = max(0.0, one - epoch) * (HELD + KEPT + HELD) / (HELD + SLICE)
+        found.append(making + REPEATS / SLICE_REPEATS * (fixed + EPOCHS * epoch))
+    return found
+
+
+def peer_seconds(
+    params: config.Params, task: Task, pixels: np.ndarray, labels: np.ndarray
+) -> tuple[list[float], list[float]]:
+    """The same of the original's loop, one epoch of one repeat timed on all cores; and its test
+    accuracies."""
+    found, tests = [], []
+    for cut in CUTS:
+        training = prepared(params, "fr", task, Prefix(0, task.images), (FRACTION, cut, 0))
+        network = training.network.to(memory_format=torch.contiguous_format)
+        chosen = training_images(params, task)
+        parts = {
+            "train": Digits(pixels[chosen], labels[chosen]),
+            "validation": Digits(pixels[KEPT : KEPT + HELD], labels[KEPT : KEPT + HELD]),
+            "test": Digits(pixels[:SLICE], labels[:SLICE]),
+        }
+
+        def work(network: nn.Module = network, parts: dict[str, Digits] = parts) -> Any:
+            accuracies: list[float] = []
+            taken = turns.seconds(lambda: accuracies.extend(peer(network, parts, 1)))
+            return taken, accuracies
+
+        taken, accuracies = turns.in_child(work, CORES)
+        images = EPOCHS * HELD + KEPT + HELD  # that are evaluated in a whole training
+        found.append(REPEATS * taken * images / (HELD + SLICE))
+        tests.append(accuracies[-1])
+    return found, tests
+
+
+def training_images(params: config.Params, task: Task) -> Tensor:
+    """Rows of the 25 images of repeat 0."""
+    from carryover.transfer import generators, training_rows
+
+    sample, _ = generators(params, "fr", FRACTION, 0)
+    return training_rows(params.cuts, task.labels[task.parts["train"]], FRACTION, sample)
+
+
+def with_epochs(params: config.Params, epochs: int) -> config.Params:
+    return dataclasses.replace(params, cuts=dataclasses.replace(params.cuts, epochs=epochs))
+
+
+def convolution_rate(precision: str) -> float:
+    """FLOP/s of a 64-channel convolution on 28 px, one process a core: what the CPU can do."""
+    layer = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
+    x = torch.randn(256, 64, 28, 28).to(memory_format=torch.channels_last)
+    if precision == "bfloat16":
+        layer, x = layer.bfloat16(), x.bfloat16()
+
+    def work(_: int) -> float:
+        with torch.no_grad():
+            layer(x)
+            return turns.seconds(lambda: [layer(x) for _ in range(8)])
+
+    taken = [seconds for _, seconds in spread(work, range(CORES), CORES)]
+    return sum(8 * 2 * 256 * 28 * 28 * 9 * 64 * 64 / seconds for seconds in taken)
+
+
+def engine_rate(params: config.Params, task: Task) -> float:
+    """FLOP/s of the engine on whole networks (cut 0): forward passes of three epochs."""
+    taken, _ = ours(with_epochs(params, 3), task, 0, Prefix(0, task.images))
+    images = SLICE_REPEATS * (4 * HELD + SLICE)
+    trained = SLICE_REPEATS * 25 * (3 * 3 + 1)
+    return (images + trained) * 2 * MULTIPLICATIONS / taken
+
+
+def load(root: str) -> tuple[Task, np.ndarray, np.ndarray, str]:
+    """MNIST 5-9 in the original's numbers; scikit-learn's digits repeated where it is not there."""
+    data = dataclasses.replace(config.read(Path("params.yaml")).data, root=root, digits_size=28)
+    name, folder = "mnist", Path(".scratch/bench")
+    try:
+        prepare(data, name, 0, download=False, out=folder / name)
+    except DataError:
+        name = "digits"
+        prepare(data, name, 0, download=False, out=folder / name)
+    images = store.load(folder / name, "train").of_classes(CLASSES, "classes")
+    rows = torch.arange(KEPT + HELD) % len(images)
+    images = images.select(rows)
+    pixels = (images.floats(torch.arange(len(rows)))[:, 0] * 255).round().byte().numpy()
+    network = cnn(
+        depth=6,
+        channels=64,
+        kernel=3,
+        activation="relu",
+        pool_every=2,
+        pool_stride=2,
+        hidden=0,
+        image_shape=(1, 28, 28),
+        classes=5,
+        generator=torch.Generator().manual_seed(0),
+    )
+    task = Task(
+        images=normalised(images, torch.device("cpu")),
+        labels=images.labels,
+        parts={
+            "train": slice(0, KEPT),
+            "validation": slice(KEPT, KEPT + HELD),
+            "test": slice(0, SLICE),
+        },
+        start=channels_last(network),
+        classes=5,
+        data="",
+    )
+    return task, pixels, images.labels.numpy() + 5, f"{name}, {len(set(rows.tolist()))} images"
+
+
+def main() -> None:
+    """Time both in turns and write ``reports/bench/cuts.json``."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", default="", help="folder with MNIST; params.yaml's by default")
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    root = options.root or config.read(Path("params.yaml")).data.root or "data/raw"
+    task, pixels, labels, what = load(root)
+    values = tree("published")
+    params = config.parse(values, "preset published")
+    params = dataclasses.replace(params, cuts=dataclasses.replace(params.cuts, patience=0))
+    times: dict[str, list[list[float]]] = {"peer": [], "float32": [], "bfloat16": []}
+    rates: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    worst = 0.0
+    for turn in range(options.turns):
+        taken, theirs = peer_seconds(params, task, pixels, labels)
+        times["peer"].append(taken)
+        for precision, found in rates.items():
+            chosen = dataclasses.replace(params.cuts, precision=precision)
+            mine = dataclasses.replace(params, cuts=chosen)
+            taken = cell_seconds(mine, task)
+            times[precision].append(taken)
+            found.append(engine_rate(mine, task) / convolution_rate(precision))
+            if precision == "float32" and turn == 0:
+                same = ours(with_epochs(mine, 1), task, 0, Prefix(0, task.images))[1][0]
+                first = next(v for split, _, v, _ in same if split == "test")
+                worst = abs(first - theirs[0])
+        print(f"turn {turn + 1} of {options.turns}", flush=True)
+    summary: dict[str, Any] = {
+        "what": f"cuts, FR at 0.1 %, 7 cuts, 25 repeats, 40 epochs; {what}",
+        "extrapolated": "one epoch of one repeat (peer), one and three of two (ours), by images",
+        "difference_in_test_accuracy_after_one_epoch": worst,
+    }
+    for precision in rates:
+        ratios = [sum(p) / sum(o) for p, o in zip(times["peer"], times[precision], strict=True)]
+        deep = [
+            sum(p[4:]) / sum(o[4:]) for p, o in zip(times["peer"], times[precision], strict=True)
+        ]
+        summary[precision] = {
+            "hours": turns.spread([sum(t) / 3600 for t in times[precision]]),
+            "ratio": turns.spread(ratios),
+            "ratio_cuts_4_to_6": turns.spread(deep),
+            "share_of_convolution_throughput": turns.spread(rates[precision]),
+        }
+    summary["peer_hours"] = turns.spread([sum(t) / 3600 for t in times["peer"]])
+    path = turns.write("cuts", summary)
+    print(f"cuts: peer {turns.said(summary['peer_hours'], 'h')}, extrapolated")
+    for precision in rates:
+        found = summary[precision]
+        print(
+            f"cuts, {precision}: ours {turns.said(found['hours'], 'h')}; whole cell "
+            f"{turns.said(found['ratio'], 'x')}, cuts 4 to 6 "
+            f"{turns.said(found['ratio_cuts_4_to_6'], 'x')}; of this CPU's convolution throughput "
+            f"{turns.said(found['share_of_convolution_throughput'], '')}"
+        )
+    print(f"{path}; test accuracies after one epoch differ by {worst:.2g}")
+    if worst > 2 / SLICE:
+        raise SystemExit("cuts: expected the accuracies of both loops to agree, they do not")
+
+
+if __name__ == "__main__":
+    main()

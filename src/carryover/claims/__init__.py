@@ -1,0 +1,1 @@
+"""Published claims, decided from rows: the originals' released results and ours."""

@@ -1,0 +1,143 @@
+"""How a claim is decided: checks of a quantity against a bound, and a verdict from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from carryover.claims.runs import NotRun, Runs
+from carryover.errors import listed
+from carryover.measure.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Check:
+    """A quantity that the claim puts above or below a bound."""
+
+    what: str
+    interval: Interval
+    side: Literal["above", "below"]
+    bound: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        value = self.interval.value
+        return value > self.bound if self.side == "above" else value < self.bound
+
+    @property
+    def decided(self) -> bool:
+        return self.interval.low > self.bound or self.interval.high < self.bound
+
+    def text(self) -> str:
+        mark = "" if self.decided else ", open"
+        return (
+            f"{self.what} {numbers(self.interval)} (expected {self.side} {self.bound:.3g}: "
+            f"{'yes' if self.holds else 'no'}{mark})"
+        )
+
+
+def numbers(interval: Interval) -> str:
+    """``+0.1611 [+0.1300, +0.1900]``."""
+    return f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the rows say of a claim.
+
+    Attributes:
+        headline: the quantity with its 95 % interval; a count has its value as both bounds.
+        holds, decided: what the estimates say, and whether the intervals settle it.
+        test: how it was tested, with n.
+        reason: the numbers.
+    """
+
+    headline: Interval
+    holds: bool
+    decided: bool
+    test: str
+    reason: str
+
+
+def from_checks(checks: Sequence[Check], test: str, notes: Sequence[str] = ()) -> Finding:
+    """All checks have to hold; one that fails beyond its interval settles it. First: headline."""
+    refuted = any(check.decided and not check.holds for check in checks)
+    return Finding(
+        checks[0].interval,
+        all(check.holds for check in checks),
+        refuted or all(check.decided for check in checks),
+        test,
+        "; ".join([*(check.text() for check in checks), *notes]),
+    )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published claim.
+
+    Attributes:
+        statement: what was claimed.
+        pairs: where; none: everywhere.
+        settings: what it needs beside the baseline and FR; it is skipped on pairs it was not
+            claimed for that have none of them.
+        find: decides it for one pair.
+    """
+
+    statement: str
+    find: Callable[[Runs, str], Finding]
+    pairs: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim decided for one pair.
+
+    `value`, `low` and `high` are None where nothing was measured. `verdict` is ``reproduced``,
+    ``not reproduced``, ``inconclusive`` or ``not run``; of released rows ``released data agree`` or
+    ``released data disagree``, by the estimates where an interval leaves it open (the reason says
+    so), or ``not run``.
+    """
+
+    claim: str
+    pair: str
+    statement: str
+    value: float | None
+    low: float | None
+    high: float | None
+    test: str
+    verdict: str
+    reason: str
+
+
+def judge(name: str, claim: Claim, runs: Runs, pair: str) -> Verdict:
+    """The verdict on one claim for one pair."""
+    try:
+        found = claim.find(runs, pair)
+    except NotRun as missing:
+        reason = f"not run: {missing}"
+        return Verdict(name, pair, claim.statement, None, None, None, "", "not run", reason)
+    verdict = {
+        (True, True): "reproduced",
+        (False, True): "not reproduced",
+    }.get((found.holds, found.decided), "inconclusive")
+    if runs.released:
+        verdict = f"released data {'agree' if found.holds else 'disagree'}"
+    reason = found.reason
+    if claim.pairs and pair not in claim.pairs:
+        reason += f"; claimed for {listed(claim.pairs)} only"
+    images = sorted({cell.n for key, cell in runs.test.items() if key.pair == pair})
+    test = f"{found.test}; accuracies over {' or '.join(map(str, images))} images"
+    head = found.headline
+    return Verdict(
+        *(name, pair, claim.statement, head.value, head.low, head.high),
+        *(test, verdict, reason),
+    )
+
+
+def applies(claim: Claim, runs: Runs, pair: str) -> bool:
+    """Whether to decide a claim for a pair: claimed there, or rows exist that could tell."""
+    if not claim.settings or pair in claim.pairs:
+        return True
+    return any(runs.has(pair, setting) for setting in claim.settings)

@@ -1,0 +1,150 @@
+"""Results kept in git: finished cells of a preset, beside the released ones where there are any."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from carryover import presets
+from carryover.claims import comparison, released
+from carryover.config import reader
+from carryover.errors import DataError, listed
+from carryover.files import write_bytes
+from carryover.report import cut_compare, cut_scores, figures
+from carryover.rows import Row, read_rows, write_rows
+from carryover.stages import STAGES
+
+REPORTS, RESULTS, MODELS = Path("reports"), Path("results"), Path("data/models")
+RELEASED = Path("claims/released")
+
+
+def keep(name: str) -> list[Path]:
+    """Add each study's rows to ``results/PRESET/STUDY[/PAIR]``.
+
+    Cells that were kept before stay, so a long grid can be run in parts (fewer fractions or cuts
+    in ``params.yaml``) and kept after each. The report's files are copied too when they describe
+    all kept cells, the source network with its card, and where the original released results of
+    the pair, cell-by-cell comparison and verdicts are written.
+
+    Args:
+        name: a preset; of ``published/fashion-mnist`` the rows go to ``published``.
+    Raises:
+        ConfigError: no such preset.
+        DataError: no rows at all, or rows made from other values, here or kept before.
+    """
+    values = presets.tree(name)
+    found = sorted(REPORTS.glob("*/runs/*/rows.jsonl"))
+    if not found:
+        raise DataError("reports/*/runs: expected rows to keep, found none; run `dvc repro`")
+    rows = {path: read_rows(path) for path in found}
+    merged: dict[Path, list[Row]] = {}
+    for path, new in rows.items():
+        study = path.parents[2].name
+        _refuse_others(path, new, name, values, study)
+        target = _folder(study, new) / "runs" / path.parent.name / "rows.jsonl"
+        merged[target] = _merged(target, new)
+    for target, whole in merged.items():
+        write_rows(target, whole)
+    kept = []
+    for study in dict.fromkeys(path.parents[2].name for path in found):
+        ours = [row for path, new in rows.items() if path.parents[2].name == study for row in new]
+        folder = _folder(study, ours)
+        here = [row for path in sorted(folder.glob("runs/*/rows.jsonl")) for row in read_rows(path)]
+        if len(here) == len(ours):
+            for path in (REPORTS / study).glob("*.*"):
+                write_bytes(folder / path.name, path.read_bytes())
+        _keep_network(folder, values[study])
+        if study == "cuts":
+            _compare(folder, here)
+        kept.append(folder)
+    return kept
+
+
+def _folder(study: str, rows: list[Row]) -> Path:
+    """``results/published/cuts/mnist``."""
+    pair = rows[0].cell.get("pair", "")
+    return RESULTS / rows[0].preset / study / pair
+
+
+def _refuse_others(
+    path: Path, rows: list[Row], name: str, values: dict[str, Any], study: str
+) -> None:
+    others = {row.preset for row in rows} - {values[study]["preset"]}
+    if others:
+        raise DataError(
+            f"{path}: expected rows of preset {name}, got {listed(sorted(others))}; "
+            f"run `carryover preset {name}` and `dvc repro` first"
+        )
+    stage = STAGES[study]
+    if {row.params for row in rows} != {
+        reader.digest_of(values, *stage.sections, without=stage.grid)
+    }:
+        raise DataError(
+            f"{path}: expected rows of preset {name} as it is, its values were changed for "
+            "these; `carryover preset --check` lists how, keep them as an experiment "
+            "(`dvc exp save`) or add a preset"
+        )
+
+
+def _merged(target: Path, new: list[Row]) -> list[Row]:
+    """Kept rows and new ones, by cell; a cell that was run again is replaced."""
+    old = read_rows(target) if target.exists() else []
+    others = {(row.params, row.weights, row.data) for row in old} - {
+        (row.params, row.weights, row.data) for row in new
+    }
+    if others:
+        raise DataError(
+            f"{target}: expected rows of the same parameters, source network and images as the "
+            "new ones, got others; move that folder away to start anew"
+        )
+    again = {json.dumps(row.cell) for row in new}
+    both = [row for row in old if json.dumps(row.cell) not in again] + new
+    return sorted(both, key=lambda row: tuple(row.cell.values()))
+
+
+def _keep_network(folder: Path, section: dict[str, Any]) -> None:
+    source = MODELS / str(section.get("pretrained"))
+    for path in source.glob("*.*"):
+        write_bytes(folder / source.name / path.name, path.read_bytes())
+
+
+def _compare(folder: Path, ours: list[Row]) -> None:
+    """Ours and theirs: table, verdicts and a figure a setting."""
+    if not (RELEASED / "cuts.csv").exists():
+        return
+    pair = ours[0].cell["pair"]
+    theirs = [row for row in released.rows(RELEASED / "cuts.csv") if row.cell["pair"] == pair]
+    if not theirs:
+        return
+    clusters = released.cluster_rows(RELEASED / "clusters.csv")
+    comparison.write(folder, ours, [*theirs, *(r for r in clusters if r.cell["pair"] == pair)])
+    for setting in sorted({row.item for row in ours} & {row.item for row in theirs} - {"baseline"}):
+        both = [_comparable(rows, setting) for rows in (ours, theirs)]
+        shared = set.intersection(*({row.cell["fraction"] for row in rows} for rows in both))
+        if not shared:
+            continue
+        mine, other = (
+            cut_scores.from_rows(
+                [row for row in rows if row.cell["fraction"] in shared], "test accuracy"
+            )
+            for rows in both
+        )
+        names = ("this project", "released")
+        figures.save(cut_compare.compare(mine, other, setting, names), folder / f"{setting}-both")
+
+
+def _comparable(rows: list[Row], setting: str) -> list[Row]:
+    """Rows of a setting and of training from scratch, where all cuts have the same repeats."""
+    cells: dict[float, dict[tuple[str, int], set[int]]] = {}
+    rows = [row for row in rows if row.item in (setting, "baseline")]
+    for row in rows:
+        cuts = cells.setdefault(row.cell["fraction"], {})
+        cuts.setdefault((row.item, row.cell["cut"]), set()).add(row.cell["repeat"])
+    whole = {
+        fraction
+        for fraction, cuts in cells.items()
+        if len({tuple(sorted(repeats)) for repeats in cuts.values()}) == 1
+        and {item for item, _ in cuts} == {setting, "baseline"}
+    }
+    return [row for row in rows if row.cell["fraction"] in whole]

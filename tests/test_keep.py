@@ -1,0 +1,159 @@
+"""Results kept in git."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carryover import presets
+from carryover.config import reader
+from carryover.config.cuts import GRID
+from carryover.errors import ConfigError, DataError
+from carryover.files import write_text
+from carryover.keep import keep
+from carryover.rows import Row, read_rows, write_rows
+from conftest import REPOSITORY, Checkout
+
+FRACTIONS = (0.001, 0.01)
+
+
+def rows(preset: str, item: str, repeats: range, **changes: Any) -> list[Row]:
+    """Rows of two cuts at two fractions, as if a preset had been run."""
+    values = presets.tree(preset)
+    made = {
+        "preset": values["cuts"]["preset"],
+        "data": "d",
+        "weights": "w",
+        "params": reader.digest_of(values, "seed", "cuts", without=GRID),
+        "source": "s",
+    } | changes
+    cuts = (-1,) if item == "baseline" else (0, 4)
+    return [
+        Row(
+            study="cuts",
+            item=item,
+            cell={
+                "pair": values["cuts"]["pair"],
+                "fraction": fraction,
+                "cut": cut,
+                "repeat": repeat,
+            },
+            split=split,
+            metric="accuracy",
+            value=0.5 + 0.01 * repeat + 0.1 * (cut == 4),
+            n=n,
+            precision="float32",
+            **made,
+        )
+        for fraction in FRACTIONS
+        for cut in cuts
+        for repeat in repeats
+        for split, n in (("train", 25), ("test", 29404))
+    ]
+
+
+def write(preset: str, item: str = "fr", repeats: range = range(3), **changes: Any) -> Path:
+    path = Path("reports/cuts/runs") / item / "rows.jsonl"
+    write_rows(path, rows(preset, item, repeats, **changes))
+    return path
+
+
+def test_rows_and_summary_go_under_preset_study_and_pair(checkout: Checkout) -> None:
+    path = write("mini")
+    write_text(Path("reports/cuts/summary.json"), "{}")
+    assert keep("mini") == [Path("results/mini/cuts/digits")]
+    kept = Path("results/mini/cuts/digits")
+    assert (kept / "runs/fr/rows.jsonl").read_bytes() == path.read_bytes()
+    assert (kept / "summary.json").read_text() == "{}"
+    assert not (kept / "comparison.md").exists()  # nothing was released of this pair
+
+
+def test_parts_of_a_grid_add_up(checkout: Checkout) -> None:
+    write("published", repeats=range(3))
+    keep("published")
+    write("published", repeats=range(2, 5), source="a later version")
+    write_text(Path("reports/cuts/summary.json"), "{}")
+    (folder,) = keep("published")
+    assert folder == Path("results/published/cuts/mnist")
+    found = read_rows(folder / "runs/fr/rows.jsonl")
+    test = [row for row in found if row.split == "test"]
+    cells = [(row.cell["fraction"], row.cell["cut"], row.cell["repeat"]) for row in test]
+    assert cells == [(f, c, r) for f in FRACTIONS for c in (0, 4) for r in range(5)]
+    assert [row.source for row in test if row.cell["repeat"] == 2] == ["a later version"] * 4
+    assert [row.source for row in test if row.cell["repeat"] == 1] == ["s"] * 4
+    assert not (folder / "summary.json").exists()  # it describes a part only
+
+
+def test_a_variant_of_a_preset_is_kept_under_it(checkout: Checkout) -> None:
+    write("published/fashion-mnist")
+    assert keep("published/fashion-mnist") == [Path("results/published/cuts/fashion-mnist")]
+
+
+def test_the_source_network_is_kept_beside_its_rows(checkout: Checkout) -> None:
+    name = presets.tree("published")["cuts"]["pretrained"]
+    write_text(Path("data/models") / name / "card.json", "{}")
+    write("published")
+    (folder,) = keep("published")
+    assert (folder / name / "card.json").read_text() == "{}"
+
+
+def test_where_results_were_released_both_are_compared(checkout: Checkout) -> None:
+    shutil.copytree(REPOSITORY / "claims", "claims")
+    write("published")
+    write("published", "baseline")
+    (folder,) = keep("published")
+    page = (folder / "comparison.md").read_text()
+    assert "not run" in page  # the other fractions and cuts
+    verdicts = (folder / "verdicts.md").read_text()
+    for claim in ("T1", "T4", "T9", "T10"):
+        assert claim in verdicts
+    lines = (folder / "comparison.csv").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("mnist,fr,0.01,4,")]
+    assert line.split(",")[4:6] == ["0.61", "0.932884"]  # ours, theirs
+    assert (folder / "fr-both.svg").stat().st_size > 10_000
+
+
+def test_rows_of_another_preset_are_not_kept(checkout: Checkout) -> None:
+    write("mini")
+    write("published", "ft")
+    with pytest.raises(DataError, match="expected rows of preset mini, got published; run `carry"):
+        keep("mini")
+    assert not Path("results").exists()
+
+
+def test_rows_of_changed_values_are_not_kept(checkout: Checkout) -> None:
+    write("mini")
+    write("mini", "ft", params="0123")
+    with pytest.raises(DataError, match=r"ft/rows\.jsonl: expected rows of preset mini as it is"):
+        keep("mini")
+    assert not Path("results").exists()
+
+
+def test_rows_of_another_source_network_are_not_mixed(checkout: Checkout) -> None:
+    write("published")
+    (folder,) = keep("published")
+    before = (folder / "runs/fr/rows.jsonl").read_bytes()
+    write("published", repeats=range(5), weights="others")
+    with pytest.raises(DataError, match="expected rows of the same parameters, source network"):
+        keep("published")
+    assert (folder / "runs/fr/rows.jsonl").read_bytes() == before
+
+
+def test_nothing_to_keep_is_told(checkout: Checkout) -> None:
+    with pytest.raises(DataError, match="expected rows to keep, found none; run `dvc repro`"):
+        keep("mini")
+    with pytest.raises(ConfigError, match="preset: expected one of"):
+        keep("big")
+
+
+def test_a_digest_leaves_out_what_only_lists_cells(checkout: Checkout) -> None:
+    values = json.loads(json.dumps(presets.tree("published")))
+    whole = reader.digest_of(values, "seed", "cuts", without=GRID)
+    values["cuts"] |= {"fractions": [0.1], "repeats": [2], "cuts": [1], "settings": ["fr"]}
+    assert reader.digest_of(values, "seed", "cuts", without=GRID) == whole
+    values["cuts"]["lr"] = 0.5
+    assert reader.digest_of(values, "seed", "cuts", without=GRID) != whole
