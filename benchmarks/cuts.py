@@ -190,6 +190,34 @@ def engine_rate(params: config.Params, task: Task) -> float:
     return (images + trained) * 2 * MULTIPLICATIONS / taken
 
 
+def together(params: config.Params, task: Task) -> dict[str, float]:
+    """Seconds of eight networks one by one over seconds of the eight as one stack, by cut."""
+    kept = slice(KEPT - 2646, KEPT + HELD)  # a tenth of the training images: quickly made outputs
+    few = dataclasses.replace(
+        task,
+        images=task.images[kept],
+        labels=task.labels[kept],
+        parts={
+            "train": slice(0, 2646),
+            "validation": slice(2646, 2646 + HELD),
+            "test": slice(0, 2646),
+        },
+    )
+    mine = with_epochs(params, 2)
+    prefix, found = Prefix(0, few.images), {}
+    for cut in (3, 4, 5, 6):
+        prefix = extended(prefix, few.start, cut, "float32", 0)
+        cells = [(10 * FRACTION, cut, repeat) for repeat in range(8)]
+
+        def train(*units: tuple[study.Cell, ...], prefix: Prefix = prefix) -> None:
+            for unit in units:
+                study.train(mine, "fr", few, prefix, unit, Path("none.pt"))
+
+        apart = turns.seconds(lambda cells=cells: train(*((cell,) for cell in cells)))
+        found[f"cut {cut}"] = apart / turns.seconds(lambda cells=cells: train(tuple(cells)))
+    return found
+
+
 def load(root: str) -> tuple[Task, np.ndarray, np.ndarray, str]:
     """MNIST 5-9 in the original's numbers; scikit-learn's digits repeated where it is not there."""
     data = dataclasses.replace(config.read(Path("params.yaml")).data, root=root, digits_size=28)
@@ -275,6 +303,7 @@ def main() -> None:
             "ratio_cuts_4_to_6": turns.spread(deep),
             "share_of_convolution_throughput": turns.spread(rates[precision]),
         }
+    summary["one_by_one_over_together"] = together(params, task)
     summary["peer_hours"] = turns.spread([sum(t) / 3600 for t in times["peer"]])
     path = turns.write("cuts", summary)
     print(f"cuts: peer {turns.said(summary['peer_hours'], 'h')}, extrapolated")
@@ -286,6 +315,11 @@ def main() -> None:
             f"{turns.said(found['ratio_cuts_4_to_6'], 'x')}; of this CPU's convolution throughput "
             f"{turns.said(found['share_of_convolution_throughput'], '')}"
         )
+    stacks = summary["one_by_one_over_together"].items()
+    print(
+        "cuts, 8 networks, one by one over together: "
+        + ", ".join(f"{k} {v:.2f} x" for k, v in stacks)
+    )
     print(f"{path}; test accuracies after one epoch differ by {worst:.2g}")
     if worst > 2 / SLICE:
         raise SystemExit("cuts: expected the accuracies of both loops to agree, they do not")

@@ -471,7 +471,7 @@ def test_what_there_is_is_listed(carryover: Cli, tiny: Checkout) -> None:
     assert "studies   cuts, clusters\n" in out
     assert "networks  cnn6-digits-0-4\n" in out
     assert "  cuts@{fr,ft,baseline}\n" in out
-    assert out.endswith("\n  cuts-report\n  report\n")
+    assert out.endswith("\n  cuts-report\n  clusters\n  clusters-report\n  report\n")
 
 
 def test_good_parameters_have_no_fault(carryover: Cli, checkout: Checkout) -> None:

@@ -22,6 +22,7 @@ from carryover.errors import ConfigError, DataError
 from carryover.measure.clustering import adjusted_rand, agglomerative, contingency
 from carryover.measure.spectrum import effective_rank
 from carryover.models import saved
+from carryover.pretrain import supervised
 from carryover.rows import Row, read_rows
 from carryover.stages import run_stage
 from carryover.studies import clusters
@@ -52,7 +53,7 @@ def run_study(pretrained: Checkout) -> Callable[..., list[Row]]:
 def start(pretrained: Checkout) -> tuple[config.Params, torch.nn.Sequential, dict[str, Any]]:
     params = config.read(Path("params.yaml"))
     card = saved.read_card(MODEL)
-    return params, subsets.source_network(MODEL, card), card
+    return params, supervised.load(MODEL, card), card
 
 
 def test_every_cell_has_its_rows_with_their_n(run_study: Callable[..., list[Row]]) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from carryover.adapt.cut import RULES, cut_network, frozen_part
+from carryover.adapt.cut import RULES, cut_network, frozen_part, kept_names
 from carryover.models.cnn import cnn
 from carryover.train import Budget, fit
 
@@ -201,3 +201,35 @@ def test_both_linear_layers_of_a_head_are_new() -> None:
 def test_a_copy_of_the_source_gives_the_same_cut() -> None:
     start = source()
     assert equal(weights(cut_at(start, 2, "f")), weights(cut_at(copy.deepcopy(start), 2, "f")))
+
+
+def test_of_two_linear_layers_the_first_may_stay() -> None:
+    start = source(hidden=6)
+    arguments = {"image_shape": SMALL, "classes": 3, "renew_hidden": False}
+    for setting, cut, stays in (("fr", 2, True), ("f", 6, True), ("ft", 6, True), ("ft", 2, False)):
+        random = torch.Generator().manual_seed(2)
+        network = cut_network(start, cut, RULES[setting], generator=random, **arguments)
+        hidden = network.get_submodule("hidden")
+        same = torch.equal(hidden.weight, start.get_submodule("hidden").weight)
+        assert same == stays, (setting, cut)  # removing layers before it changes its width
+        assert network.get_submodule("linear").weight.shape == (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("setting", "cut", "expected"),
+    [
+        ("fr", 2, set()),
+        ("f", 4, {"conv4", "act4", "conv5", "act5", "pool5"}),
+        ("r", 1, {"conv0", "act0"}),
+        ("ft", 3, set()),
+        ("baseline", 0, set()),
+    ],
+)
+def test_what_trains_from_pretrained_weights(setting: str, cut: int, expected: set[str]) -> None:
+    assert set(kept_names(source(), cut, RULES[setting])) == expected
+
+
+def test_with_neither_all_convolutions_train_from_pretrained_weights() -> None:
+    names = set(kept_names(source(), 0, RULES["none"]))
+    assert {f"conv{i}" for i in range(DEPTH)} <= names
+    assert "linear" not in names

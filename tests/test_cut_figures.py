@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import fmean, median, stdev
@@ -71,6 +73,33 @@ def test_every_figure_is_tried(scores: CutScores) -> None:
     assert set(everything(scores)) == set(FIGURES)
 
 
+def test_a_small_svg_draws_the_same_in_half_the_bytes(scores: CutScores) -> None:
+    for name in ("box of one", "surface", "heat map"):
+        buffer = io.BytesIO()
+        figure = everything(scores)[name]()
+        with figures.style():
+            figure.savefig(buffer, format="svg")
+        svg = buffer.getvalue().decode()
+        small = figures.small_svg(svg)
+        assert len(small) < 0.65 * len(svg)
+        assert small.count("<use") == svg.count("<use")
+        assert small.count("<path") == svg.count("<path")
+        named = re.findall(r' id="([^"]+)"', small)
+        assert len(named) == len(set(named))
+        assert set(re.findall(r'(?:url\(|href=")#([^)"]+)', small)) == set(named)
+        assert figures.small_svg(small) == small
+
+
+def test_axes_are_written_in_per_cent() -> None:
+    written = figures.per_cent()
+    assert [written(x) for x in (0.0, 0.1 + 0.2, -0.025, 1.0)] == [
+        "0",
+        "30",
+        "\N{MINUS SIGN}2.5",
+        "100",
+    ]
+
+
 # --- boxes -------------------------------------------------------------------------------------
 
 
@@ -83,7 +112,7 @@ def test_a_box_has_its_median_rank_and_letters_above(scores: CutScores) -> None:
     assert above[:5] == ["letters", *["ab"] * 4]
     assert above[5:10] == ["rank", "2", "2", "1", "1"]
     values = columns(scores, "fr", 0.1).values()
-    assert above[10:] == ["median", *(f"{median(v):.3f}" for v in values)]
+    assert above[10:] == ["median", *(f"{100 * median(v):.1f}" for v in values)]
     assert axis.get_title() == "10 %: 10 images, 12 repeats"
     colours = [patch.get_facecolor() for patch in axis.patches]
     assert colours[0] == colours[1] != colours[2] == colours[3]
@@ -198,7 +227,7 @@ def test_series_side_by_side_never_reach_the_next_fraction() -> None:
 def test_the_heat_map_prints_every_mean(scores: CutScores) -> None:
     axis = cut_maps.heat_map(scores, ["fr"]).axes[0]
     found = [text.get_text() for text in axis.texts]
-    wanted = [f"{fmean(v):.2f}" for f in IMAGES for v in columns(scores, "fr", f).values()]
+    wanted = [f"{100 * fmean(v):.1f}" for f in IMAGES for v in columns(scores, "fr", f).values()]
     assert found == wanted
 
 

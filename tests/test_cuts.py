@@ -265,3 +265,92 @@ def test_fractions_of_equally_many_images_are_refused_before_training(tiny: Chec
     twice = dataclasses.replace(study, fractions=(0.05, 0.0501))
     with pytest.raises(ConfigError, match=r"got 20 from both 0\.05 and 0\.0501; take one out"):
         transfer.refuse_fractions(twice, labels)
+
+
+def test_kept_layers_train_at_their_own_rate(pretrained: Checkout) -> None:
+    """Nearly no rate for what is kept: only the head moves it away from the source network."""
+    pretrained.edit(**{"cuts.lr_kept": 1e-9, "cuts.settings": ["f", "baseline"]})
+    params = config.read(Path("params.yaml"))
+    task = transfer.load_task(params, torch.device("cpu"))
+    training = transfer.prepared(params, "f", task, Prefix(0, task.images), (1.0, 3, 0))
+    assert training.lrs["conv4"] == 1e-9
+    assert training.lrs["linear"] == 0.02
+    head = training.network.get_submodule("linear").weight.detach().clone()
+    cuts.fit_one(params.cuts, training, Path("snapshot.pt"))
+    moved = (
+        training.network.get_submodule("conv4").weight - task.start.get_submodule("conv4").weight
+    )
+    assert 0 < moved.detach().abs().max() < 1e-5
+    assert (training.network.get_submodule("linear").weight - head).detach().abs().max() > 0.01
+
+
+def test_validation_images_may_be_as_few_as_the_training_images(pretrained: Checkout) -> None:
+    pretrained.edit(**{"cuts.validation_images": "fraction"})
+    run_stage("cuts", "fr")
+    found = {
+        (row.cell["fraction"], row.n)
+        for row in rows_of("fr")
+        if (row.split, row.metric) == ("validation", "accuracy")
+    }
+    assert found == {(0.05, 5), (1.0, VALIDATION - 1)}  # one a class; as many of each class
+
+
+def test_bfloat16_is_close_and_says_so(pretrained: Checkout) -> None:
+    run_stage("cuts", "fr")
+    exact = rows_of("fr")
+    pretrained.edit(**{"cuts.precision": "bfloat16"})
+    run_stage("cuts", "fr")
+    close = rows_of("fr")
+    assert {row.precision for row in exact} == {"float32"}
+    assert {row.precision for row in close} == {"bfloat16"}
+    a, b = ([row.value for row in rows if row.split == "test"] for rows in (exact, close))
+    assert a != b
+    assert fmean(a) == pytest.approx(fmean(b), abs=0.05)
+
+
+def test_heads_alone_train_together_on_a_cpu_and_networks_do_not(pretrained: Checkout) -> None:
+    params = config.read(Path("params.yaml"))
+    task = transfer.load_task(params, torch.device("cpu"))
+    prefix = extended(Prefix(0, task.images), task.start, 6, "float32", 0)
+    full = [(fraction, 6, repeat) for fraction in (1.0, 0.05) for repeat in (0, 1)]
+    together = cuts.units(params.cuts, "fr", task, prefix, full)
+    assert together == [tuple(full[:2]), tuple(full[2:])]
+    half = [(fraction, 3, repeat) for fraction, _, repeat in full]
+    assert cuts.units(params.cuts, "fr", task, prefix, half) == [(cell,) for cell in half]
+    assert len(cuts.units(params.cuts, "r", task, prefix, full)) == 4
+    alone = [cuts.train(params, "fr", task, prefix, [cell], Path("none.pt"))[0] for cell in full]
+    stacked = [
+        n for unit in together for n in cuts.train(params, "fr", task, prefix, unit, Path("n"))
+    ]
+    for a, b in zip(alone, stacked, strict=True):
+        assert [entry[:2] for entry in a] == [entry[:2] for entry in b]
+        assert [entry[2] for entry in a] == pytest.approx([entry[2] for entry in b], abs=1e-5)
+
+
+def test_on_a_gpu_as_many_train_together_as_there_is_room_for(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = config.read(Path("params.yaml"))
+    task = transfer.load_task(params, torch.device("cpu"))
+    cells = [(1.0, 0, repeat) for repeat in range(5)]
+    prefix = Prefix(0, task.images)
+    images = min(params.cuts.batch_size, len(task.labels))
+    monkeypatch.setattr(cuts, "STACKED_VALUES", 2 * images * 4 * 64)  # 4 channels of 8 x 8
+    elsewhere = dataclasses.replace(task, images=task.images.to("meta"))
+    assert [len(unit) for unit in cuts.units(params.cuts, "fr", elsewhere, prefix, cells)] == [
+        2,
+        2,
+        1,
+    ]
+
+
+def test_sets_of_the_published_study_have_its_sizes(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tested on training images, the denominator is the whole training part of the classes."""
+    pretrained.edit(**{"cuts.test_on": "train", "cuts.settings": ["fr", "baseline"]})
+    params = config.read(Path("params.yaml"))
+    task = transfer.load_task(params, torch.device("cpu"))
+    assert task.parts["test"] == slice(0, task.parts["validation"].stop)
+    assert len(task.labels) == task.parts["test"].stop
+    assert task.parts["train"].stop == task.parts["validation"].start

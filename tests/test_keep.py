@@ -93,12 +93,12 @@ def test_a_variant_of_a_preset_is_kept_under_it(checkout: Checkout) -> None:
     assert keep("published/fashion-mnist") == [Path("results/published/cuts/fashion-mnist")]
 
 
-def test_the_source_network_is_kept_beside_its_rows(checkout: Checkout) -> None:
+def test_the_source_networks_card_is_kept_beside_its_rows(checkout: Checkout) -> None:
     name = presets.tree("published")["cuts"]["pretrained"]
     write_text(Path("data/models") / name / "card.json", "{}")
     write("published")
     (folder,) = keep("published")
-    assert (folder / name / "card.json").read_text() == "{}"
+    assert (folder / "network.json").read_text() == "{}"
 
 
 def test_where_results_were_released_both_are_compared(checkout: Checkout) -> None:
@@ -120,9 +120,11 @@ def test_where_results_were_released_both_are_compared(checkout: Checkout) -> No
 def test_rows_of_another_preset_are_not_kept(checkout: Checkout) -> None:
     write("mini")
     write("published", "ft")
-    with pytest.raises(DataError, match="expected rows of preset mini, got published; run `carry"):
-        keep("mini")
+    with pytest.raises(DataError, match="expected rows of preset lab, got mini, published; run"):
+        keep("lab")
     assert not Path("results").exists()
+    (folder,) = keep("published")  # what is left of mini stays where it is
+    assert [path.name for path in (folder / "runs").iterdir()] == ["ft"]
 
 
 def test_rows_of_changed_values_are_not_kept(checkout: Checkout) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from carryover import presets
-from carryover.claims import comparison, released
+from carryover.claims import comparison, cost, released
 from carryover.config import reader
 from carryover.errors import DataError, listed
 from carryover.files import write_bytes
@@ -24,8 +24,8 @@ def keep(name: str) -> list[Path]:
 
     Cells that were kept before stay, so a long grid can be run in parts (fewer fractions or cuts
     in ``params.yaml``) and kept after each. The report's files are copied too when they describe
-    all kept cells, the source network with its card, and where the original released results of
-    the pair, cell-by-cell comparison and verdicts are written.
+    all kept cells, so is the source network's card, and where the original released results of the
+    pair, cell-by-cell comparison and verdicts are written.
 
     Args:
         name: a preset; of ``published/fashion-mnist`` the rows go to ``published``.
@@ -37,26 +37,27 @@ def keep(name: str) -> list[Path]:
     found = sorted(REPORTS.glob("*/runs/*/rows.jsonl"))
     if not found:
         raise DataError("reports/*/runs: expected rows to keep, found none; run `dvc repro`")
-    rows = {path: read_rows(path) for path in found}
+    rows = _of_preset({path: read_rows(path) for path in found}, name, values)
     merged: dict[Path, list[Row]] = {}
     for path, new in rows.items():
         study = path.parents[2].name
-        _refuse_others(path, new, name, values, study)
         target = _folder(study, new) / "runs" / path.parent.name / "rows.jsonl"
         merged[target] = _merged(target, new)
     for target, whole in merged.items():
         write_rows(target, whole)
     kept = []
-    for study in dict.fromkeys(path.parents[2].name for path in found):
+    for study in dict.fromkeys(path.parents[2].name for path in rows):
         ours = [row for path, new in rows.items() if path.parents[2].name == study for row in new]
         folder = _folder(study, ours)
         here = [row for path in sorted(folder.glob("runs/*/rows.jsonl")) for row in read_rows(path)]
         if len(here) == len(ours):
             for path in (REPORTS / study).glob("*.*"):
                 write_bytes(folder / path.name, path.read_bytes())
-        _keep_network(folder, values[study])
+        card = MODELS / str(values[study].get("pretrained")) / "card.json"
+        if card.exists():
+            write_bytes(folder / "network.json", card.read_bytes())
         if study == "cuts":
-            _compare(folder, here)
+            _compare(folder, here, values)
         kept.append(folder)
     return kept
 
@@ -67,24 +68,31 @@ def _folder(study: str, rows: list[Row]) -> Path:
     return RESULTS / rows[0].preset / study / pair
 
 
-def _refuse_others(
-    path: Path, rows: list[Row], name: str, values: dict[str, Any], study: str
-) -> None:
-    others = {row.preset for row in rows} - {values[study]["preset"]}
-    if others:
+def _of_preset(
+    rows: dict[Path, list[Row]], name: str, values: dict[str, Any]
+) -> dict[Path, list[Row]]:
+    """Files of a preset's rows; what still lies there of another preset is left alone."""
+    found = {}
+    for path, new in rows.items():
+        study = path.parents[2].name
+        if {row.preset for row in new} != {values[study]["preset"]}:
+            continue
+        stage = STAGES[study]
+        made_with = reader.digest_of(values, *stage.sections, without=stage.grid)
+        if {row.params for row in new} != {made_with}:
+            raise DataError(
+                f"{path}: expected rows of preset {name} as it is, its values were changed for "
+                "these; `carryover preset --check` lists how, keep them as an experiment "
+                "(`dvc exp save`) or add a preset"
+            )
+        found[path] = new
+    if not found:
+        others = sorted({row.preset for new in rows.values() for row in new})
         raise DataError(
-            f"{path}: expected rows of preset {name}, got {listed(sorted(others))}; "
-            f"run `carryover preset {name}` and `dvc repro` first"
+            f"reports/*/runs: expected rows of preset {name}, got {listed(others)}; run "
+            f"`carryover preset {name}` and `dvc repro` first"
         )
-    stage = STAGES[study]
-    if {row.params for row in rows} != {
-        reader.digest_of(values, *stage.sections, without=stage.grid)
-    }:
-        raise DataError(
-            f"{path}: expected rows of preset {name} as it is, its values were changed for "
-            "these; `carryover preset --check` lists how, keep them as an experiment "
-            "(`dvc exp save`) or add a preset"
-        )
+    return found
 
 
 def _merged(target: Path, new: list[Row]) -> list[Row]:
@@ -103,13 +111,7 @@ def _merged(target: Path, new: list[Row]) -> list[Row]:
     return sorted(both, key=lambda row: tuple(row.cell.values()))
 
 
-def _keep_network(folder: Path, section: dict[str, Any]) -> None:
-    source = MODELS / str(section.get("pretrained"))
-    for path in source.glob("*.*"):
-        write_bytes(folder / source.name / path.name, path.read_bytes())
-
-
-def _compare(folder: Path, ours: list[Row]) -> None:
+def _compare(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
     """Ours and theirs: table, verdicts and a figure a setting."""
     if not (RELEASED / "cuts.csv").exists():
         return
@@ -118,8 +120,16 @@ def _compare(folder: Path, ours: list[Row]) -> None:
     if not theirs:
         return
     clusters = released.cluster_rows(RELEASED / "clusters.csv")
-    comparison.write(folder, ours, [*theirs, *(r for r in clusters if r.cell["pair"] == pair)])
-    for setting in sorted({row.item for row in ours} & {row.item for row in theirs} - {"baseline"}):
+    settings = sorted({row.item for row in theirs})
+    comparison.write(
+        folder,
+        ours,
+        [*theirs, *(row for row in clusters if row.cell["pair"] == pair)],
+        not_run=cost.not_run(values, presets.tree("published"), ours, settings),
+    )
+    for setting in settings:
+        if setting == "baseline" or setting not in {row.item for row in ours}:
+            continue
         both = [_comparable(rows, setting) for rows in (ours, theirs)]
         shared = set.intersection(*({row.cell["fraction"] for row in rows} for rows in both))
         if not shared:

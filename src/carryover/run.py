@@ -85,6 +85,9 @@ def device(name: str) -> torch.device:
             "--device: expected a GPU for 'cuda', torch finds none; use --device cpu, or install a "
             "driver of version 580 or newer (in a container: --gpus all)"
         )
+    if kind == "cuda":  # where float32 is asked for, no shorter number
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device(kind)
 
 

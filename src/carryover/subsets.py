@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from carryover import run
 from carryover.data import splits, store
-from carryover.errors import ConfigError, DataError
-from carryover.models import saved
-from carryover.models.cnn import cnn
+from carryover.errors import DataError
 from carryover.models.outputs import pooled_outputs
 from carryover.prepare import SETS
-from carryover.pretrain.supervised import normalised
+from carryover.pretrain.supervised import normalised, validation_generator
 
 if TYPE_CHECKING:
     from carryover.config.clusters import Clusters
@@ -44,19 +40,6 @@ class Part:
     data: str
 
 
-def source_network(folder: Path, card: dict[str, Any]) -> nn.Sequential:
-    """The pretrained network."""
-    shape: Any = tuple(card["image_shape"])
-    network = cnn(
-        **card["network"],
-        image_shape=shape,
-        classes=len(card["classes"]),
-        generator=torch.Generator(),
-    )
-    saved.load_(folder, network)
-    return network
-
-
 def load_part(
     params: Params, name: str, card: dict[str, Any], network: nn.Sequential, device: torch.device
 ) -> Part:
@@ -78,9 +61,8 @@ def load_part(
             f"{SETS / dataset}: expected the images that {study.pretrained} was trained on (digest "
             f"{card['data']}), got {train.digest}; run `dvc repro pretrain@{study.pretrained}`"
         )
-    random = run.generator(params.seed, f"{'pretrain' if of_source else 'cuts'}/validation")
-    if study.validation_seed is not None:
-        random = torch.Generator().manual_seed(study.validation_seed)
+    purpose = f"{'pretrain' if of_source else 'cuts'}/validation"
+    random = validation_generator(params.seed, study.validation_seed, purpose)
     kept, _ = splits.hold_out(
         train.labels, study.validation_fraction, random, study.stratified_validation
     )
@@ -107,9 +89,7 @@ def subset(
         samples: at most so many of them, drawn without regard to their labels; 0: all.
     """
     study = params.clusters
-    random = run.generator(params.seed, f"cuts/images/{repeat}")
-    if study.seeding == "repeat":
-        random = torch.Generator().manual_seed(repeat)
+    random = splits.repeat_generator(params.seed, study.seeding, repeat)
     rows = splits.balanced_subset(
         part.labels, fraction, random, study.sampling, "clusters.fractions"
     )
@@ -126,7 +106,7 @@ def refuse_fractions(study: Clusters, parts: dict[str, Part]) -> None:
         ConfigError: two fractions that give equally many images.
     """
     for name, part in parts.items():
-        sizes: dict[int, float] = {}
+        sizes: dict[float, int] = {}
         for fraction in study.fractions:
             rows = splits.balanced_subset(
                 part.labels, fraction, torch.Generator(), study.sampling, "clusters.fractions"
@@ -136,9 +116,5 @@ def refuse_fractions(study: Clusters, parts: dict[str, Part]) -> None:
                     f"clusters.fractions: expected at least two {name} images a class, got one "
                     f"from {fraction}; raise it"
                 )
-            if len(rows) in sizes:
-                raise ConfigError(
-                    f"clusters.fractions: expected each to give another number of images, got "
-                    f"{len(rows)} from both {sizes[len(rows)]} and {fraction}; take one out"
-                )
-            sizes[len(rows)] = fraction
+            sizes[fraction] = len(rows)
+        splits.expect_other_sizes(sizes, "clusters.fractions")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -15,11 +15,11 @@ from carryover import run
 from carryover.adapt.cut import RULES, cut_network, frozen_part, kept_names
 from carryover.config.cuts import Cuts
 from carryover.data import splits, store
-from carryover.errors import ConfigError, DataError
+from carryover.errors import DataError
 from carryover.models import saved
-from carryover.models.cnn import cnn
 from carryover.prefix import Prefix
 from carryover.prepare import SETS
+from carryover.pretrain import supervised
 from carryover.pretrain.supervised import channels_last, normalised, validation_generator
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def load_task(params: Params, device: torch.device) -> Task:
     kept, held = splits.hold_out(
         train.labels,
         study.validation_fraction,
-        validation_generator(params.seed, study, "cuts/validation"),
+        validation_generator(params.seed, study.validation_seed, "cuts/validation"),
         study.stratified_validation,
     )
     splits.expect_some(held, "cuts.validation_fraction")
@@ -78,11 +78,12 @@ def load_task(params: Params, device: torch.device) -> Task:
         )
         ends[2] += len(sets[2])
     images = torch.cat([normalised(part, device) for part in sets])
-    start, shape = _source_network(study)
-    if tuple(images.shape[1:]) != shape:
+    folder = Path("data/models") / study.pretrained
+    card = saved.read_card(folder)
+    if list(images.shape[1:]) != list(card["image_shape"]):
         raise DataError(
-            f"cuts.dataset: expected images of {list(shape)} (channels, height, width) as "
-            f"{study.pretrained} was trained on, got {list(images.shape[1:])} from "
+            f"cuts.dataset: expected images of {list(card['image_shape'])} (channels, height, "
+            f"width) as {study.pretrained} was trained on, got {list(images.shape[1:])} from "
             f"{study.dataset}; choose sets of one shape, or pretrain on this one"
         )
     return Task(
@@ -93,25 +94,10 @@ def load_task(params: Params, device: torch.device) -> Task:
             "validation": slice(ends[0], ends[1]),
             "test": slice(ends[1], ends[2]) if study.test_on == "test" else slice(0, ends[1]),
         },
-        start=channels_last(start.to(device)),
+        start=channels_last(supervised.load(folder, card).to(device)),
         classes=len(study.classes),
         data=train.digest,
     )
-
-
-def _source_network(study: Cuts) -> tuple[nn.Sequential, tuple[int, ...]]:
-    """The network of ``cuts.pretrained`` and the shape of its images."""
-    folder = Path("data/models") / study.pretrained
-    card: dict[str, Any] = saved.read_card(folder)
-    shape: Any = tuple(card["image_shape"])
-    network = cnn(
-        **card["network"],
-        image_shape=shape,
-        classes=len(card["classes"]),
-        generator=torch.Generator(),
-    )
-    saved.load_(folder, network)
-    return network, shape
 
 
 def training_rows(
@@ -143,13 +129,11 @@ def generators(
     full depth is one experiment under FR, F and FT. By purpose, the baseline draws its own
     weights; by repeat (as published), it is the same experiment as FR at cut 0.
     """
+    images = splits.repeat_generator(params.seed, params.cuts.seeding, repeat)
     if params.cuts.seeding == "repeat":
-        return torch.Generator().manual_seed(repeat), torch.Generator().manual_seed(repeat)
+        return images, torch.Generator().manual_seed(repeat)
     own = "baseline/" if item == "baseline" else ""
-    return (
-        run.generator(params.seed, f"cuts/images/{repeat}"),
-        run.generator(params.seed, f"cuts/{own}weights/{fraction:g}/{repeat}"),
-    )
+    return images, run.generator(params.seed, f"cuts/{own}weights/{fraction:g}/{repeat}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,12 +191,7 @@ def refuse_fractions(study: Cuts, labels: Int[Tensor, " n"]) -> None:
         DataError: a fraction that gives some class no image.
         ConfigError: two fractions that give equally many images.
     """
-    sizes: dict[int, float] = {}
-    for fraction in study.fractions:
-        chosen = training_rows(study, labels, fraction, torch.Generator())
-        if len(chosen) in sizes:
-            raise ConfigError(
-                f"cuts.fractions: expected each to give another number of images, got "
-                f"{len(chosen)} from both {sizes[len(chosen)]} and {fraction}; take one out"
-            )
-        sizes[len(chosen)] = fraction
+    splits.expect_other_sizes(
+        {f: len(training_rows(study, labels, f, torch.Generator())) for f in study.fractions},
+        "cuts.fractions",
+    )

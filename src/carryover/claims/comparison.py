@@ -85,9 +85,17 @@ def _difference(key: Key, ours: Cell | None, theirs: Cell | None, margin: float)
     return Difference(key, ours, theirs, interval, p, reading)
 
 
-def write(folder: Path, ours: Sequence[Row], theirs: Sequence[Row], margin: float = MARGIN) -> None:
+def write(
+    folder: Path,
+    ours: Sequence[Row],
+    theirs: Sequence[Row],
+    margin: float = MARGIN,
+    not_run: Sequence[str] = (),
+) -> None:
     """Write ``comparison.csv``, ``comparison.md`` and ``verdicts.md`` into a folder.
 
+    Args:
+        not_run: what of the grid is missing and what it would take, a line each.
     Raises:
         DataError: our rows hold no test accuracy of the cut study; and as `comparison`.
     """
@@ -99,9 +107,17 @@ def write(folder: Path, ours: Sequence[Row], theirs: Sequence[Row], margin: floa
     write_text(folder / "comparison.csv", to_csv(HEADER, [_line(cell) for cell in found]))
     tables = cell_tables(found)
     write_text(
-        folder / "comparison.md", "\n".join([reading(found, margin), *map(markdown, tables)])
+        folder / "comparison.md",
+        "\n".join([reading(found, margin), *_missing(not_run), *map(markdown, tables)]),
     )
     write_text(folder / "verdicts.md", verdict_page(verdicts(ours), verdicts(theirs)))
+
+
+def _missing(lines: Sequence[str]) -> list[str]:
+    bullets = "\n".join(f"- {line}" for line in lines)
+    return [f"Not run (hours: float32 on the machine of the benchmark):\n\n{bullets}\n"] * bool(
+        lines
+    )
 
 
 def _line(cell: Difference) -> list[object]:

@@ -3,7 +3,7 @@
 ``claims/released/cuts.csv`` has one line a training run, ``clusters.csv`` one a clustering. They
 are facts transcribed from result files of ``tusharmanekar/mp-tl-study`` (final state 8c95619,
 seed-era state 02c3591); no file of the original is kept here. A folder of those files, laid out as
-``SOURCES`` has them, gives the tables again::
+`sources` has them, gives the tables again::
 
     python -c "import sys; from pathlib import Path; from carryover.claims.released import make; \
 make(Path(sys.argv[1]), Path('claims/released'))" FOLDER
@@ -16,19 +16,15 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from carryover import originals
 from carryover.errors import DataError
 from carryover.files import write_text
 from carryover.report.tables import to_csv
 from carryover.rows import Row
 
-State = Literal["final", "seed-era"]
-
-COMMITS = {"final": "8c95619", "seed-era": "02c3591"}
-LR = 0.001  # fine-tuning; 34 seed-era runs at 5 % have a stray 0.0001 and are left out
 CUT_HEADER = (
     *("state", "pair", "setting", "fraction", "cut", "repeat", "train_correct", "train_images"),
     *("test_correct", "test_images", "tested_on", "batch_size"),
@@ -38,145 +34,71 @@ CLUSTER_HEADER = (
     *("precision", "recall", "accuracy", "ari"),
 )
 
-
-@dataclass(frozen=True)
-class Source:
-    """One released result file.
-
-    Attributes:
-        state, pair, setting: what it holds.
-        path: below the released folder.
-        test_images: the smallest count that every accuracy of the file is a multiple of.
-        tested_on: ``train`` where that is the number of training images of the target classes.
-    """
-
-    state: State
-    pair: str
-    setting: str
-    path: str
-    test_images: int
-    tested_on: Literal["train", "test"]
-
-
-def _sources() -> list[Source]:
-    found = []
-    for pair, folder, settings, images in (
-        ("mnist", "MNIST", ("fr",), 29404),
-        ("fashion-mnist", "FashionMNIST", ("fr", "f", "ft"), 18000),
-        ("cifar10", "CIFAR", ("fr", "ft"), 6000),
-        ("mnist-to-fashion-mnist", "MNIST_to_FashionMNIST", ("fr",), 60000),
-        ("fashion-mnist-to-mnist", "FashionMNIST_to_MNIST", ("fr",), 60000),
-    ):
-        for setting in ("baseline", *settings):
-            name = "baselines_regular_classes" if setting == "baseline" else "cuts_regular_classes"
-            tail = "" if setting == "baseline" else f"_{setting.upper()}"
-            real = pair == "cifar10" and setting != "ft"
-            n = 30000 if (pair, setting) == ("cifar10", "ft") else images
-            path = f"final/{folder}/{name}{tail}.json"
-            found.append(Source("final", pair, setting, path, n, "test" if real else "train"))
-    return found
-
-
+FINAL = {  # pair: the folder's settings beside the baseline
+    "MNIST": ("FR",),
+    "FashionMNIST": ("FR", "F", "FT"),
+    "CIFAR": ("FR", "FT"),
+    "MNIST_to_FashionMNIST": ("FR",),
+    "FashionMNIST_to_MNIST": ("FR",),
+}
 # The seed-era MNIST table (depth 3, 10 channels, kernel 5) is made of the "fattest_run" files. They
-# are merges: some rows were rounded to four decimals, which still fixes the count among 4861.
-SEED_ERA = "seed_era/MNIST/results/"
-SOURCES = (
-    *_sources(),
-    *(
-        Source(
-            "seed-era",
-            "mnist-seed-era",
-            setting,
-            f"{SEED_ERA}{name}_fattest_run.json",
-            4861,
-            "test",
-        )
-        for setting, name in (
-            ("baseline", "baselines_freeze_True_pool_False_lr_0.001"),
-            ("fr", "results_freeze_True_reinit_True_pool_False_lr_0.001"),
-        )
-    ),
+# are merges: some rows were rounded to four decimals, which still fixes the count among 4861; 34
+# rows of another learning rate are left out.
+SEED_ERA = (
+    "seed_era/MNIST/results/baselines_freeze_True_pool_False_lr_0.001_fattest_run.json",
+    "seed_era/MNIST/results/results_freeze_True_reinit_True_pool_False_lr_0.001_fattest_run.json",
 )
 CLUSTERS = "final/FashionMNIST/regular_classes_cluster.json"
-
-# Training images of the target classes less the validation tenth, their classes, and what is left
-# at 100 % where a class has fewer images than its share.
-TRAIN_IMAGES = {
-    "mnist": (26464, 5, 26038),
-    "mnist-seed-era": (26464, 5, 26038),
-    "fashion-mnist": (16200, 3, 16196),
-    "cifar10": (27000, 6, 26946),
-    "mnist-to-fashion-mnist": (54000, 10, 53897),
-    "fashion-mnist-to-mnist": (54000, 10, 53006),
-}
+COMMITS = {"final": originals.FINAL, "seed-era": originals.SEED_ERA}
 
 
-def train_images(pair: str, fraction: float) -> int:
-    """Images of the balanced training subset: the same number from each class."""
-    images, classes, whole = TRAIN_IMAGES[pair]
-    return whole if fraction == 1 else int(images * fraction / classes) * classes
+def sources() -> list[tuple[str, str]]:
+    """State and path of every released file that the table of runs is made from."""
+    names = {
+        folder: ["baselines_regular_classes", *(f"cuts_regular_classes_{s}" for s in settings)]
+        for folder, settings in FINAL.items()
+    }
+    final = [("final", f"final/{folder}/{n}.json") for folder, each in names.items() for n in each]
+    return final + [("seed-era", path) for path in SEED_ERA]
 
 
 def make(released: Path, folder: Path) -> None:
     """Write ``cuts.csv`` and ``clusters.csv`` from the released JSON files.
 
     Raises:
-        DataError: a file is missing, or an accuracy is no count among its images.
+        DataError: a file is missing or holds something else; or its accuracies are over no known
+            set of images.
     """
-    lines = [line for source in SOURCES for line in _cut_lines(released / source.path, source)]
+    lines = [line for state, path in sources() for line in _cut_lines(released / path, state)]
     write_text(folder / "cuts.csv", to_csv(CUT_HEADER, sorted(lines)))
     write_text(folder / "clusters.csv", to_csv(CLUSTER_HEADER, _cluster_lines(released / CLUSTERS)))
 
 
-def _cut_lines(path: Path, source: Source) -> list[tuple[Any, ...]]:
-    parameters, *runs = _load(path)
+def _cut_lines(path: Path, state: str) -> list[tuple[Any, ...]]:
+    found: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in originals.read_original(path):
+        if "lr" not in row.cell:
+            pair = row.cell["pair"] + ("-seed-era" if state == "seed-era" else "")
+            cell = (row.cell["fraction"], row.cell["cut"], row.cell["repeat"])
+            found.setdefault((state, pair, row.item, *cell), {})[row.split] = row
+    batch_size = json.loads(path.read_text())[0]["batch_size"]
     lines = []
-    for run in runs:
-        if run["lr"] != LR:
-            continue
-        fraction = float(run["sampled_percentage"])
-        n = train_images(source.pair, fraction)
-        lines.append(
-            (
-                *(source.state, source.pair, source.setting, fraction),
-                *(run["sampled_cut_point"], run["repeat"]),
-                *(_count(run["train_acc"], n, path), n),
-                *(_count(run["test_acc"], source.test_images, path), source.test_images),
-                *(source.tested_on, parameters["batch_size"]),
-            )
-        )
+    for key, run in found.items():
+        tested_on = run["test"].data.split()[0]
+        if tested_on not in ("train", "test"):
+            raise DataError(f"{path}: expected accuracies over a known set, got {run['test'].data}")
+        counts = [(round(run[s].value * run[s].n), run[s].n) for s in ("train", "test")]
+        lines.append((*key, *counts[0], *counts[1], tested_on, batch_size))
     return lines
-
-
-def _count(accuracy: float, n: int, path: Path) -> int:
-    """Correct images among n, exactly or as rounded to four decimals in the original."""
-    count = round(accuracy * n)
-    if accuracy not in (count / n, round(count / n, 4)):
-        raise DataError(
-            f"{path}: expected accuracies over {n} images, got {accuracy}; correct the number of "
-            "images in SOURCES or TRAIN_IMAGES"
-        )
-    return count
 
 
 def _cluster_lines(path: Path) -> list[tuple[Any, ...]]:
-    lines = []
-    for run in _load(path):
-        fraction = float(run["Percentage"])
-        lines.append(
-            (
-                *("final", "fashion-mnist", fraction, run["Repeat"], run["Layer"]),
-                train_images("fashion-mnist", fraction),
-                *(run["Precision"], run["Recall"], run["Accuracy"], run["ARI"]),
-            )
-        )
-    return lines
-
-
-def _load(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        raise DataError(f"{path}: expected a released result file, found none; name their folder")
-    return json.loads(path.read_text())
+    found: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in originals.read_original(path):
+        cell = (row.cell["fraction"], row.cell["repeat"], row.cell["layer"])
+        found.setdefault(("final", row.cell["pair"], *cell), {})[row.metric] = row
+    metrics = ("pair_precision", "pair_recall", "cluster_accuracy", "ari")
+    return [(*key, run["ari"].n, *(run[m].value for m in metrics)) for key, run in found.items()]
 
 
 def rows(path: Path) -> list[Row]:

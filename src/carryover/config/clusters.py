@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from carryover.config.networks import Pretrain, classes
+from carryover.config.networks import Pretrain, classes, shares
 from carryover.config.reader import at_least, between, distinct, each_slug
 from carryover.errors import listed
 
@@ -44,19 +44,7 @@ class Clusters:
         found = classes(self.classes) + each_slug((self.pair,), "pair")
         for name in ("fractions", "methods", "images", "layers", "num_samples", "tsne_layers"):
             found += distinct(getattr(self, name) or (), name)
-        for i, fraction in enumerate(self.fractions):
-            if not 0 < fraction <= 1:
-                found.append(
-                    f"fractions[{i}]: expected a share of the training images above 0 and at most "
-                    f"1, got {fraction}"
-                )
-        if len(self.repeats) != len(self.fractions):
-            found.append(
-                f"repeats: expected one number a fraction ({len(self.fractions)}), "
-                f"got {len(self.repeats)}"
-            )
-        for i, repeats in enumerate(self.repeats):
-            found += at_least(repeats, f"repeats[{i}]", 2)
+        found += shares(self.fractions, self.repeats)
         for i, samples in enumerate(self.num_samples):
             found += at_least(samples, f"num_samples[{i}]", 0)
         found += at_least(self.pca, "pca", 0) + at_least(self.tsne_images, "tsne_images", 0)

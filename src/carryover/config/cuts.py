@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from carryover.config.networks import Training, classes
-from carryover.config.reader import at_least, between, distinct, each_slug
+from carryover.config.networks import Training, classes, shares
+from carryover.config.reader import between, distinct, each_slug
 
 Setting = Literal["fr", "f", "r", "none", "ft", "baseline"]
 
@@ -42,19 +42,7 @@ class Cuts(Training):
             found.append("settings: expected 'baseline' among them, every gain is measured to it")
         if not {"fr", "f", "r", "ft"} & set(self.settings):
             found.append("settings: expected at least one of fr, f, r, ft, which have cuts")
-        for i, fraction in enumerate(self.fractions):
-            if not 0 < fraction <= 1:
-                found.append(
-                    f"fractions[{i}]: expected a share of the training images above 0 and at most "
-                    f"1, got {fraction}"
-                )
-        if len(self.repeats) != len(self.fractions):
-            found.append(
-                f"repeats: expected one number a fraction ({len(self.fractions)}), "
-                f"got {len(self.repeats)}"
-            )
-        for i, repeats in enumerate(self.repeats):
-            found += at_least(repeats, f"repeats[{i}]", 2)
+        found += shares(self.fractions, self.repeats)
         return found
 
 

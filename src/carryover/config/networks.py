@@ -73,6 +73,23 @@ class Pretrain(Training):
         return super().faults() + classes(self.classes) + at_least(self.threads, "threads", 1)
 
 
+def shares(fractions: tuple[float, ...], repeats: tuple[int, ...]) -> list[str]:
+    """Faults of shares of the training images and of the repeats at each."""
+    found = [
+        f"fractions[{i}]: expected a share of the training images above 0 and at most 1, "
+        f"got {share}"
+        for i, share in enumerate(fractions)
+        if not 0 < share <= 1
+    ]
+    if len(repeats) != len(fractions):
+        found.append(
+            f"repeats: expected one number a fraction ({len(fractions)}), got {len(repeats)}"
+        )
+    for i, count in enumerate(repeats):
+        found += at_least(count, f"repeats[{i}]", 2)
+    return found
+
+
 def classes(values: tuple[int, ...]) -> list[str]:
     """Faults of a list of class ids."""
     few = [] if len(values) > 1 else [f"classes: expected at least 2, got {len(values)}"]

@@ -7,13 +7,14 @@ equally many images of each class; both are here beside their corrected forms.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from carryover import run
 from carryover.errors import ConfigError, DataError
 
 Rule = Literal["equal", "proportional"]
@@ -82,6 +83,34 @@ def with_test(
     for position in held.tolist():
         named[rows[position]] = "test"
     return named
+
+
+def repeat_generator(seed: int, seeding: str, repeat: int) -> torch.Generator:
+    """What draws a repeat's training images in every study of cut networks.
+
+    Args:
+        seeding: ``purpose``: a stream of the run's seed; ``repeat``: the repeat is the seed, as
+            published.
+    """
+    if seeding == "repeat":
+        return torch.Generator().manual_seed(repeat)
+    return run.generator(seed, f"cuts/images/{repeat}")
+
+
+def expect_other_sizes(sizes: Mapping[float, int], path: str) -> None:
+    """Refuse two fractions that give equally many images; `path` is the parameter of both.
+
+    Raises:
+        ConfigError: names both.
+    """
+    first: dict[int, float] = {}
+    for fraction, size in sizes.items():
+        if size in first:
+            raise ConfigError(
+                f"{path}: expected each to give another number of images, got {size} from both "
+                f"{first[size]} and {fraction}; take one out"
+            )
+        first[size] = fraction
 
 
 def balanced_subset(

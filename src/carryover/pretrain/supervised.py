@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from carryover import run
-from carryover.config.networks import Pretrain, Training
+from carryover.config.networks import Pretrain
 from carryover.data import splits, store, transforms
 from carryover.data.images import Images
 from carryover.errors import pick
@@ -46,7 +46,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     kept, held = splits.hold_out(
         train.labels,
         recipe.validation_fraction,
-        validation_generator(params.seed, recipe, "pretrain/validation"),
+        validation_generator(params.seed, recipe.validation_seed, "pretrain/validation"),
         recipe.stratified_validation,
     )
     splits.expect_some(held, f"pretrain.{item}.validation_fraction")
@@ -129,11 +129,25 @@ def build(recipe: Pretrain, image_shape: tuple[int, ...], random: torch.Generato
     )
 
 
-def validation_generator(seed: int, recipe: Training, purpose: str) -> torch.Generator:
+def load(folder: Path, card: dict[str, Any]) -> nn.Sequential:
+    """The network that `stage` saved in a folder; `card` is its card.
+
+    Raises:
+        DataError: the weights are not those of the card.
+    """
+    network = cnn(
+        **card["network"],
+        image_shape=tuple(card["image_shape"]),
+        classes=len(card["classes"]),
+        generator=torch.Generator(),
+    )
+    saved.load_(folder, network)
+    return network
+
+
+def validation_generator(seed: int, own: int | None, purpose: str) -> torch.Generator:
     """What divides training from validation images: a seed of its own, or the run's, by purpose."""
-    if recipe.validation_seed is None:
-        return run.generator(seed, purpose)
-    return torch.Generator().manual_seed(recipe.validation_seed)
+    return run.generator(seed, purpose) if own is None else torch.Generator().manual_seed(own)
 
 
 def budget(recipe: Any) -> Budget:

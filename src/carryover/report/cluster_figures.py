@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from carryover.report.cluster_summary import Repeats
 
 ALPHA = 0.05  # of the letters
+MINUS = "\N{MINUS SIGN}"
 TITLES = {"pretrain": "source images", "finetune": "target images"}
 Points = Mapping[
     tuple[str, str], Sequence[tuple[str, float, float]]
@@ -57,8 +58,8 @@ def boxes(scores: ClusterScores, method: str, metric: str) -> Figure:
         needed = next(n for n in count(1) if pairs * smallest_signed_rank_p(n) < ALPHA)
         figure.supxlabel(
             below(
-                "box: quartiles and median; whiskers: farthest repeat within 1.5 times the box; "
-                "dot: one repeat; dotted: chance",
+                "above: median, letters; box: quartiles, median; whiskers: within 1.5 box "
+                "lengths; dots: repeats; dotted: chance",
                 "letters: layers that share one do not differ significantly (signed ranks, Holm), "
                 "the colour shows the first"
                 + (f"; fewer than {needed} repeats tell none apart" if fewest < needed else ""),
@@ -89,7 +90,10 @@ def _draw(axis: Axes, layers: Mapping[str, Repeats]) -> None:
         box.set(facecolor=colours.get(found[name][0], GREY), linewidth=0.7)
         spread = [place + 0.3 + 0.05 * (i % 3 - 1) for i in range(len(values[name]))]
         axis.plot(spread, values[name], ".", color="black", markersize=2.0, alpha=0.8)
-        for height, text in ((14, decimals(median(values[name]))), (5, found[name])):
+        for height, text in (
+            (14, decimals(median(values[name])).replace("-", MINUS)),
+            (5, found[name]),
+        ):
             axis.annotate(
                 text,
                 (place, 1.0),
@@ -122,13 +126,17 @@ def predicted(made: Sequence[Prediction], pair: str, n: int) -> Figure:
                     100 * accuracy,
                     MARKERS[j % len(MARKERS)],
                     color=colours[j],
-                    markersize=5,
+                    markersize=5.5,
+                    markeredgecolor="white",
+                    markeredgewidth=0.4,
                     label=name if i == 0 else None,
                 )
             rho = each.correlation
             axis.set_title(
                 f"{NAMES[each.method, each.metric]}\n{100 * each.fraction:.4g} %: {each.images} "
-                f"images\n$\\rho$ = {rho.value:+.2f} [{rho.low:+.2f}, {rho.high:+.2f}]",
+                f"images\n$\\rho$ = {rho.value:+.2f} [{rho.low:+.2f}, {rho.high:+.2f}]".replace(
+                    "-", MINUS
+                ),
                 fontsize=7,
             )
             axis.margins(0.15)
@@ -139,7 +147,7 @@ def predicted(made: Sequence[Prediction], pair: str, n: int) -> Figure:
         counts = ", ".join(f"{100 * f:.4g} %: {count}" for f, count in repeats.items())
         figure.supxlabel(
             below(
-                "median adjusted Rand index of the layer (over repeats)",
+                "median adjusted Rand index of the layer on target images (over repeats)",
                 f"FR accuracy: of the cut that keeps the layer last (n = {n} test images)",
                 f"$\\rho$: rank correlation over layers, 95 % bootstrap over repeats ({counts})",
             )
@@ -149,7 +157,7 @@ def predicted(made: Sequence[Prediction], pair: str, n: int) -> Figure:
         return figure
 
 
-def maps(points: Points) -> Figure:
+def maps(points: Points, pair: str) -> Figure:
     """t-SNE maps: a row a set of images, a column a layer, a dot an image in its class's colour."""
     from matplotlib import colormaps
 
@@ -181,10 +189,11 @@ def maps(points: Points) -> Figure:
                 )
         figure.supxlabel(
             below(
-                "t-SNE of each layer's outputs before activation, all channels and pixels; axes "
-                "have no unit, distances between far groups mean nothing"
+                "t-SNE (perplexity 30) of each layer's outputs before activation, all channels; "
+                "axes have no unit, distances between far groups mean nothing"
             )
         )
+        figure.suptitle(pair, fontsize=8)
         return figure
 
 
@@ -199,7 +208,7 @@ def rank_bars(ranks: Mapping[str, tuple[float, float]], title: str) -> Figure:
         axis.barh(places, found, 0.7, color=ramp(3)[1], label="effective rank")
         for place, rank, limit in zip(places, found, largest, strict=True):
             axis.annotate(
-                f"{rank:.1f} of {limit:.0f}",
+                f"{rank:.2f} of {limit:.0f}",
                 (limit, place),
                 (3, 0),
                 textcoords="offset points",
@@ -209,7 +218,8 @@ def rank_bars(ranks: Mapping[str, tuple[float, float]], title: str) -> Figure:
         axis.set_yticks(list(places), list(ranks))
         axis.invert_yaxis()
         axis.grid(False)
-        axis.set_xlim(0, 1.3 * max(largest))
+        axis.set_xlim(0, 1.35 * max(largest))
+        axis.locator_params(axis="x", nbins=5)
         axis.set_xlabel("effective rank of the weights as a matrix [out, rest]")
         figure.legend(loc="outside upper center", ncols=2, title=title)
         return figure

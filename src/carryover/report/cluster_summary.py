@@ -112,11 +112,6 @@ def fractions(scores: ClusterScores) -> list[float]:
     return sorted({place.fraction for place in scores.values})
 
 
-def subset_size(scores: ClusterScores, images: str, fraction: float) -> int:
-    """Images of a subset: the most that any method clustered."""
-    return max(n for (i, _, f), n in scores.images.items() if (i, f) == (images, fraction))
-
-
 # --- against the accuracies of the cut study ---------------------------------------------------
 
 
@@ -146,6 +141,7 @@ class Prediction:
     """One score against the accuracies at one fraction.
 
     Attributes:
+        images: how many were clustered.
         layers: median score and mean test accuracy of the cut that keeps the layer last, by layer.
         repeats: how many are in both.
         best_layer: the one with the highest median score; the shallowest of equals.
@@ -209,11 +205,11 @@ def _predict(
     def table(columns: Sequence[Repeats]) -> np.ndarray[Any, np.dtype[np.float64]]:
         return np.array([[column[repeat] for column in columns] for repeat in repeats])
 
-    clustered = table([layers[name] for name in cuts])
+    scored = table([layers[name] for name in cuts])
     tested = table([found.test[fraction, cut] for cut in cuts.values()])
     validated = table([found.validation[fraction, cut] for cut in cuts.values()])
     names, depth = list(cuts), list(cuts.values())
-    medians, means = np.median(clustered, 0), tested.mean(0)
+    medians, means = np.median(scored, 0), tested.mean(0)
     chosen, best = int(medians.argmax()), int(validated.mean(0).argmax())
     same = Interval(0.0, 0.0, 0.0)
     step = 1 / found.n
@@ -221,12 +217,12 @@ def _predict(
         method=method,
         metric=metric,
         fraction=fraction,
-        images=subset_size(scores, "finetune", fraction),
+        images=clustered(scores, method, "finetune", fraction),
         layers={name: (float(medians[i]), float(means[i])) for i, name in enumerate(names)},
         repeats=len(repeats),
         best_layer=names[chosen],
         best_cut=depth[best],
-        correlation=order_agreement(clustered, tested, LEVEL, DRAWS, generator),
+        correlation=order_agreement(scored, tested, LEVEL, DRAWS, generator),
         p=permutation_p(medians, means),
         loss=same
         if chosen == best

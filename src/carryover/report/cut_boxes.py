@@ -18,7 +18,7 @@ from carryover.report.cut_scores import (
     repeats_needed,
     share,
 )
-from carryover.report.figures import GREY, below, panels, ramp, style
+from carryover.report.figures import GREY, below, panels, per_cent, ramp, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ Against = Mapping[float, Mapping[int, Differs]]  # fraction, cut
 HATCHES = {"higher": "**", "lower": "////", "": ""}
 MARKS = {"higher": "*", "lower": "/", "": ""}  # beside the rank: a box may be too flat to hatch
 DRAWN = (
-    "box: quartiles and median; whiskers: within 1.5 boxes; dots: repeats; dotted line: median "
+    "box: quartiles, median; whiskers: within 1.5 box lengths; dots: repeats; dotted line: median "
     "from scratch (scr)"
 )
 RANKED = "rank: groups by the original's rule (p < 0.05, not adjusted), 1 is best"
@@ -71,10 +71,11 @@ def boxes(
             draw(axis, values, rank, _worst(ranks), differs)
             if log:
                 _logarithmic(axis)
+            axis.yaxis.set_major_formatter(per_cent())
             if floor is not None:
                 axis.set_ylim(bottom=floor)
             printed = [
-                ("median", [f"{median(found):.3f}" for found in values.values()]),
+                ("median", [f"{100 * median(found):.1f}" for found in values.values()]),
                 ("rank", [f"{rank[cut]}{MARKS[differs.get(cut, '')]}" for cut in values]),
             ]
             if letters:
@@ -100,7 +101,7 @@ def boxes(
                 f"(p < 0.05 after Holm: {needed} repeats)"
             )
         figure.supxlabel(below(*notes))
-        figure.supylabel(f"{scores.measured} (n = {scores.n} images)")
+        figure.supylabel(f"{scores.measured}, % (n = {scores.n} images)")
         _legend(figure, _worst(ranks), f"{scores.pair}, {TITLES[setting]}", bool(against))
         return figure
 
@@ -125,12 +126,13 @@ def overview(scores: CutScores, settings: Sequence[str], ranks: Mapping[str, Ran
                 axis.set_title(f"{name}\n{textwrap.fill(meaning, 16)}")
             if i % len(settings) == 0:
                 axis.set_ylabel(
-                    f"{share(fraction)}: {scores.images[fraction]}\nimages, "
+                    f"{share(fraction)}: {scores.images[fraction]} images\n"
                     f"{repeats(scores, fraction)} repeats",
                     fontsize=7,
                 )
+            axis.yaxis.set_major_formatter(per_cent())
         figure.supxlabel(below("cut: first convolutions kept", DRAWN, RANKED))
-        figure.supylabel(f"{scores.measured} (n = {scores.n} images)")
+        figure.supylabel(f"{scores.measured}, % (n = {scores.n} images)")
         _legend(figure, worst, scores.pair, False)
         return figure
 
@@ -195,24 +197,28 @@ def _legend(figure: Figure, worst: int, title: str, hatched: bool) -> None:
     ]
     if hatched:
         handles += [
-            Patch(facecolor="white", edgecolor="black", hatch=HATCHES[name], label=label)
-            for name, label in (("higher", "higher"), ("lower", "lower"))
+            Patch(
+                facecolor="white", edgecolor="black", linewidth=0.7, hatch=HATCHES[name], label=name
+            )
+            for name in ("higher", "lower")
         ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), title=title)
 
 
 def _logarithmic(axis: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
+    from matplotlib.ticker import MaxNLocator, NullLocator
 
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(MaxNLocator(5))
     axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(ScalarFormatter())
 
 
 def _colours(worst: int) -> list[str]:
-    """The best rank lightest; none so dark that hatching and median would not show on it."""
-    return ramp(worst, darkest=0.35)[::-1]
+    """The best rank lightest; none so dark that hatching and median would not show on it.
+
+    Up to rank 4 a rank has the same colour in every figure.
+    """
+    return ramp(max(worst, 4), darkest=0.35)[::-1][:worst]
 
 
 def _worst(ranks: Ranks) -> int:

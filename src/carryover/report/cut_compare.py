@@ -14,7 +14,7 @@ from carryover.report.cut_scores import (
     repeats,
     share,
 )
-from carryover.report.figures import below, panels, style
+from carryover.report.figures import below, panels, per_cent, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,6 +60,7 @@ def compare(ours: CutScores, theirs: CutScores, setting: str, names: tuple[str, 
             axis.set_xticks(
                 range(len(shown)), ["scr" if cut == BASELINE_CUT else str(cut) for cut in shown]
             )
+            axis.yaxis.set_major_formatter(per_cent())
             both = [(s.images[fraction], repeats(s, fraction)) for s in (ours, theirs)]
             axis.set_title(
                 f"{share(fraction)}: {both[0][0]} | {both[1][0]} images, "
@@ -73,7 +74,7 @@ def compare(ours: CutScores, theirs: CutScores, setting: str, names: tuple[str, 
                 f"{ours.measured}, n = {ours.n}; {names[1]}: {theirs.measured}, n = {theirs.n}",
             )
         )
-        figure.supylabel("mean accuracy")
+        figure.supylabel("mean accuracy, %")
         handles, labels = axes[0].get_legend_handles_labels()
         title = f"{ours.pair}, {TITLES[setting]}"
         figure.legend(handles, labels, loc="outside upper center", ncols=2, title=title)

@@ -27,6 +27,7 @@ from carryover.report.figures import (
     counts_note,
     fraction_axis,
     panels,
+    per_cent,
     ramp,
     side_by_side,
     style,
@@ -60,7 +61,7 @@ def difference(
         scores,
         settings,
         cell,
-        f"median {scores.measured} minus median from scratch",
+        f"median {scores.measured} minus median from scratch, percentage points",
         f"bars: 95 % bootstrap interval over paired repeats ({DRAWS} resamples), not adjusted",
         from_scratch=False,
     )
@@ -72,7 +73,7 @@ def gains(scores: CutScores, settings: Sequence[str]) -> Figure:
         scores,
         settings,
         lambda setting, fraction, cut: gain(scores, setting, fraction, cut),
-        f"mean {scores.measured} minus mean from scratch",
+        f"mean {scores.measured} minus mean from scratch, percentage points",
         "bars: 95 % Student t interval over paired repeats, not adjusted",
         from_scratch=False,
     )
@@ -90,7 +91,7 @@ def means(scores: CutScores, settings: Sequence[str]) -> Figure:
         scores,
         settings,
         cell,
-        f"mean {scores.measured}",
+        f"mean {scores.measured}, %",
         "bars: standard deviation of one repeat (not of the mean)",
         from_scratch=True,
     )
@@ -128,7 +129,7 @@ def _lines(
                     [fraction * shift for fraction in fractions],
                     [p.value for p in points],
                     yerr=[[p.value - p.low for p in points], [p.high - p.value for p in points]],
-                    markersize=3.2,
+                    markersize=4,
                     linewidth=0.9,
                     elinewidth=0.8,
                     **look,
@@ -136,6 +137,7 @@ def _lines(
             if not from_scratch:
                 axis.axhline(0, color="black", linewidth=0.8)
             fraction_axis(axis, fractions)
+            axis.yaxis.set_major_formatter(per_cent())
             axis.set_title(TITLES[setting] + (" (any cut)" if len(shown) == 1 else ""))
         counts = counts_note(scores.images, {f: repeats(scores, f) for f in fractions})
         figure.supxlabel(
@@ -166,9 +168,10 @@ def ranges(scores: CutScores, setting: str) -> Figure:
                     fractions,
                     [min(v) for v in values],
                     [max(v) for v in values],
-                    color=look["color"],
-                    alpha=0.25,
-                    linewidth=0,
+                    facecolor=(look["color"], 0.25),
+                    edgecolor=(look["color"], 0.7),
+                    linewidth=0.5,
+                    linestyle=look.get("linestyle", "-"),
                 )
                 axis.plot(
                     fractions,
@@ -181,6 +184,7 @@ def ranges(scores: CutScores, setting: str) -> Figure:
                     label=label,
                 )
             fraction_axis(axis, fractions)
+            axis.yaxis.set_major_formatter(per_cent())
             axis.set_title(f"cut {cut}")
         counts = counts_note(scores.images, {f: repeats(scores, f) for f in fractions})
         figure.supxlabel(
@@ -190,7 +194,7 @@ def ranges(scores: CutScores, setting: str) -> Figure:
                 f"{counts}",
             )
         )
-        figure.supylabel(f"{scores.measured} (n = {scores.n} images)")
+        figure.supylabel(f"{scores.measured}, % (n = {scores.n} images)")
         handles, labels = axes[0].get_legend_handles_labels()
         title = f"{scores.pair}, {TITLES[setting]}"
         figure.legend(handles, labels, loc="outside upper center", ncols=2, title=title)
@@ -199,6 +203,8 @@ def ranges(scores: CutScores, setting: str) -> Figure:
 
 def bars(scores: CutScores, settings: Sequence[str]) -> Figure:
     """Mean accuracy at every fraction, one bar a cut, with 95 % intervals; a panel a setting."""
+    from matplotlib.patheffects import withStroke
+
     with style():
         figure, axes = panels(len(settings), 1, 1.5, sharex=True, sharey=True)
         fractions = list(scores.images)
@@ -208,7 +214,7 @@ def bars(scores: CutScores, settings: Sequence[str]) -> Figure:
             shown = [BASELINE_CUT, *cuts(scores, setting)]
             for i, cut in enumerate(shown):
                 points = [mean_interval(columns(scores, setting, f)[cut]) for f in fractions]
-                axis.bar(
+                drawn = axis.bar(
                     [g + 0.84 * ((i + 0.5) / len(shown) - 0.5) for g in range(len(fractions))],
                     [p.value for p in points],
                     0.8 / len(shown),
@@ -219,6 +225,10 @@ def bars(scores: CutScores, settings: Sequence[str]) -> Figure:
                     linewidth=0.3,
                     error_kw={"elinewidth": 0.8, "ecolor": "black"},
                 )
+                whiskers = drawn.errorbar.lines[2] if drawn.errorbar else ()
+                for line in whiskers:  # seen on dark bars too
+                    line.set_path_effects([withStroke(linewidth=2.0, foreground="white")])
+            axis.yaxis.set_major_formatter(per_cent())
             axis.set_title(TITLES[setting])
             axis.margins(x=0.02)
             axis.set_xticks(
@@ -230,11 +240,12 @@ def bars(scores: CutScores, settings: Sequence[str]) -> Figure:
             )
         figure.supxlabel(
             below(
+                "share of the target training images",
                 f"bars start at 0; black lines: 95 % Student t interval of the mean over repeats; "
-                f"n = {scores.n} images"
+                f"n = {scores.n} images",
             )
         )
-        figure.supylabel(f"mean {scores.measured}")
+        figure.supylabel(f"mean {scores.measured}, %")
         _bar_legend(figure, looks, scores.pair)
         return figure
 
@@ -243,7 +254,11 @@ def _looks(cuts: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Colour and marker of each cut, and of training from scratch."""
     colours = ramp(len(cuts))
     looks: dict[int, dict[str, Any]] = {
-        cut: {"color": colours[i], "marker": MARKERS[i % len(MARKERS)]}
+        cut: {
+            "color": colours[i],
+            "marker": MARKERS[i % len(MARKERS)],
+            "markeredgewidth": 0,
+        }
         for i, cut in enumerate(cuts)
     }
     return {BASELINE_CUT: {"color": GREY, "marker": "x", "linestyle": ":"}, **looks}

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from carryover.errors import DataError
 from carryover.report.cut_scores import TITLES, CutScores, columns, cuts, repeats, share
-from carryover.report.figures import below, counts_note, fraction_axis, panels, style
+from carryover.report.figures import below, counts_note, fraction_axis, panels, per_cent, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ LINES = 100  # of the surface's grid in each direction
 
 
 def heat_map(scores: CutScores, settings: Sequence[str]) -> Figure:
-    """Mean accuracy in every cell, two decimals; a panel a setting, one colour scale for all."""
+    """Mean accuracy in every cell; a panel a setting, one colour scale for all."""
     with style():
         fractions = list(scores.images)
         means = [
@@ -36,7 +36,7 @@ def heat_map(scores: CutScores, settings: Sequence[str]) -> Figure:
                 axis.text(
                     column,
                     row,
-                    f"{value:.2f}",
+                    f"{100 * value:.1f}",
                     ha="center",
                     va="center",
                     fontsize=7,
@@ -50,7 +50,14 @@ def heat_map(scores: CutScores, settings: Sequence[str]) -> Figure:
                 range(len(fractions)), [f"{share(f)} ({scores.images[f]})" for f in fractions]
             )
             axis.set_title(TITLES[setting])
-        figure.colorbar(image, ax=axes, label=f"mean {scores.measured}", shrink=0.8, aspect=30)
+        figure.colorbar(
+            image,
+            ax=axes,
+            label=f"mean {scores.measured}, %",
+            shrink=0.8,
+            aspect=30,
+            format=per_cent(),
+        )
         several = ", ".join(f"{repeats(scores, f)} at {share(f)}" for f in fractions)
         figure.supxlabel(
             below(
@@ -65,6 +72,8 @@ def heat_map(scores: CutScores, settings: Sequence[str]) -> Figure:
 
 def surface(scores: CutScores, settings: Sequence[str]) -> Figure:
     """Mean accuracy over fraction and cut, cubic between the measured points; a panel a setting."""
+    from matplotlib.ticker import MaxNLocator
+
     with style():
         fractions = list(scores.images)
         grids: list[Any] = []
@@ -75,11 +84,11 @@ def surface(scores: CutScores, settings: Sequence[str]) -> Figure:
             )
             grids.append(interpolated(np.log10(fractions), np.array(found, dtype=float), mean))
         heights = np.concatenate([grid[2].ravel() for grid in grids])
-        levels = np.linspace(heights.min(), heights.max(), 13)
+        levels = MaxNLocator(12).tick_values(heights.min(), heights.max())
         figure, axes = panels(len(settings), 2, 2.0, sharex=True, sharey=True)
         for axis, setting, (x, y, z) in zip(axes, settings, grids, strict=True):
-            filled = axis.contourf(10**x, y, z.T, levels=levels, cmap="viridis")
-            axis.contour(10**x, y, z.T, levels=levels, colors="white", linewidths=0.3)
+            filled = axis.contourf(10**x, y, z.T, levels=levels, cmap="viridis", antialiased=True)
+            filled.set(edgecolor="white", linewidth=0.3)
             fraction_axis(axis, fractions)
             places = [(f, cut) for f in fractions for cut in cuts(scores, setting)]
             axis.plot(
@@ -91,12 +100,18 @@ def surface(scores: CutScores, settings: Sequence[str]) -> Figure:
                 markeredgecolor="black",
                 markeredgewidth=0.6,
                 clip_on=False,
+                zorder=3,  # above the axes' lines
             )
             axis.set_yticks(cuts(scores, setting))
             axis.grid(visible=False)
             axis.set_title(TITLES[setting])
         figure.colorbar(
-            filled, ax=axes, label=f"mean {scores.measured}", shrink=0.8, aspect=30, format="%.3f"
+            filled,
+            ax=axes,
+            label=f"mean {scores.measured}, %",
+            shrink=0.8,
+            aspect=30,
+            format=per_cent(),
         )
         counts = counts_note(scores.images, {f: repeats(scores, f) for f in fractions})
         figure.supxlabel(

@@ -11,6 +11,7 @@ import io
 import itertools
 import re
 import textwrap
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,13 @@ from carryover.files import write_bytes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
 
 PAGE, COLUMN = 7.0, 3.3
+DPI = 150
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 GREY = "#6b6b6b"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "<", ">", "*")
 STYLE: Any = {
     "svg.hashsalt": "carryover",  # together with no date: the same bytes every time
     "svg.fonttype": "path",
@@ -71,12 +75,104 @@ def panels(
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Write ``stem.svg`` and ``stem.png``; no date or version inside."""
+    """Write ``stem.svg`` and ``stem.png``, small; no date or version inside."""
+    made: dict[str, bytes] = {}
     with style():
-        for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+        for suffix, metadata in (
+            ("svg", dict.fromkeys(("Date", "Creator", "Format", "Type"))),
+            ("png", {"Software": None}),
+        ):
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
-            write_bytes(stem.with_suffix(f".{suffix}"), buffer.getvalue())
+            figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
+            made[suffix] = buffer.getvalue()
+    write_bytes(stem.with_suffix(".svg"), small_svg(made["svg"].decode()).encode())
+    write_bytes(stem.with_suffix(".png"), _small_png(made["png"]))
+
+
+def small_svg(svg: str) -> str:
+    """The same picture in fewer bytes: short names, two decimals, no groups that do nothing."""
+    ET.register_namespace("", SVG[1:-1])
+    ET.register_namespace("xlink", XLINK[1:-1])
+    used = dict.fromkeys(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
+    root = ET.fromstring(svg)
+    _tidy(root, {name: f"i{i}" for i, name in enumerate(used)})
+    return ET.tostring(root, encoding="unicode")
+
+
+def _tidy(element: ET.Element, names: Mapping[str, str]) -> None:
+    """Shorten an element and everything in it; `names` are those that something refers to."""
+    for key, text in element.attrib.items():
+        value = re.sub(r"(?<=url\(#)[^)]+|(?<=^#).+", lambda m: names.get(m[0], m[0]), text)
+        element.set(key, value)
+        if key in ("d", "x", "y"):
+            element.set(key, _path(value))
+        elif key == "transform":
+            element.set(key, re.sub(r"translate\([^)]*\)", lambda found: _path(found[0]), value))
+        elif key == "style":
+            element.set(key, value.replace(": ", ":").replace("; ", ";"))
+    if "id" in element.attrib:
+        name = names.get(element.attrib.pop("id"))
+        element.attrib |= {"id": name} if name else {}
+    moved = re.fullmatch(r"translate\(([^ )]+) ([^ )]+)\)", element.get("transform", ""))
+    if element.tag == SVG + "use" and moved and "x" not in element.attrib:
+        del element.attrib["transform"]  # one place instead of a transform
+        element.attrib |= {"x": moved[1]} | ({"y": moved[2]} if moved[2] != "0" else {})
+    children = list(element)
+    for child in children:
+        _tidy(child, names)
+        element.remove(child)
+    looks = {(child.tag, child.get("style")) for child in children}
+    same = looks.pop() if len(looks) == 1 < len(children) else ("", None)
+    if (
+        element.tag == SVG + "g"
+        and same[0] == SVG + "use"
+        and same[1]
+        and "style" not in element.attrib
+    ):
+        element.set("style", same[1])  # children inherit it
+        for child in children:
+            del child.attrib["style"]
+    for child in children:
+        element.extend(child if child.tag == SVG + "g" and not child.attrib else [child])
+    if element.tag != SVG + "style":
+        element.text = None
+    element.tail = "\n"
+
+
+def _path(text: str) -> str:
+    """Numbers with two decimals at most, a repeated command once."""
+    text = re.sub(
+        r"-?\d+\.\d+", lambda m: f"{round(float(m[0]), 2) + 0.0:.2f}".rstrip("0").rstrip("."), text
+    )
+    if not re.match("[Mm] ", text):
+        return text
+    parts: list[str] = []
+    before = ""
+    for command, numbers in re.findall(r"([A-Za-z])([^A-Za-z]*)", text):
+        again = command == before and command in "LQC"
+        parts.append((" " if again else command) + " ".join(numbers.split()))
+        before = command
+    return "".join(parts)
+
+
+def _small_png(png: bytes) -> bytes:
+    """The same picture with 256 colours, which is enough for flat colours and their edges."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(
+        256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
+    ).save(buffer, "png", optimize=True, dpi=(DPI, DPI))
+    return buffer.getvalue()
+
+
+def per_cent() -> Formatter:
+    """Writes the numbers of an axis that is in 0..1 in per cent, as the tables do."""
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(
+        lambda x, _: f"{round(100 * x, 6) + 0.0:.6g}".replace("-", "\N{MINUS SIGN}")
+    )
 
 
 def ramp(count: int, darkest: float = 0.0) -> list[str]:

@@ -108,7 +108,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem;
 h1 {{ font-size: 1.6rem; }} h2 {{ font-size: 1.25rem; margin-top: 2.5rem; }}
 p {{ max-width: 46rem; }}
 figure {{ margin: 1.5rem 0; }} figcaption {{ font-size: .85rem; max-width: 46rem; }}
-img {{ max-width: 100%; background: #fff; border-radius: 4px; }}
+img {{ width: 52rem; max-width: 100%; background: #fff; border-radius: 4px; }}
 .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }}
 th, td {{ text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #8884;

@@ -44,9 +44,10 @@ from carryover.models import saved
 from carryover.models.outputs import layer_outputs
 from carryover.parallel import spread
 from carryover.prepare import refuse_stale
+from carryover.pretrain import supervised
 from carryover.report.tables import to_csv
 from carryover.rows import Row, write_rows
-from carryover.subsets import Part, load_part, refuse_fractions, source_network, subset
+from carryover.subsets import Part, load_part, refuse_fractions, subset
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -83,7 +84,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     device = run.device(run.chosen_device())
     folder = Path("data/models") / study.pretrained
     card = saved.read_card(folder)
-    network = source_network(folder, card).to(device)
+    network = supervised.load(folder, card).to(device)
     parts: dict[str, Part] = {
         name: load_part(params, name, card, network, device) for name in study.images
     }

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 BASELINE_CUT = -1  # as the released files have it
 RUNS = Path("reports/cuts/runs")
-STACKED_VALUES = 2**29  # numbers of one activation of networks trained together: 2 GB in float32
+STACKED_VALUES = 2**27  # numbers of one activation of networks trained together: 0.5 GB
 
 Cell = tuple[float, int, int]  # fraction, cut, repeat
 Numbers = list[tuple[str, str, float, int]]  # split, metric, value, n
@@ -188,8 +188,8 @@ def units(
     alone = task.images.device.type == "cpu" and not head_only
     if alone or study.validation_images != "all" or study.lr != study.lr_kept:
         return [(cell,) for cell in waiting]
-    pixels = prefix.values[0, 0].numel()
-    widest = max(p.shape[0] for p in task.start.parameters()) * pixels
+    channels = max(p.shape[0] for p in task.start.parameters() if p.dim() == 4)
+    widest = channels * prefix.values[0, 0].numel()
     found = []
     for fraction, group in groupby(waiting, key=lambda cell: cell[0]):
         images = min(study.batch_size, int(fraction * len(task.labels)))
