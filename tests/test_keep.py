@@ -93,12 +93,12 @@ def test_a_variant_of_a_preset_is_kept_under_it(checkout: Checkout) -> None:
     assert keep("published/fashion-mnist") == [Path("results/published/cuts/fashion-mnist")]
 
 
-def test_the_source_networks_card_is_kept_beside_its_rows(checkout: Checkout) -> None:
+def test_the_source_network_is_kept_beside_its_rows(checkout: Checkout) -> None:
     name = presets.tree("published")["cuts"]["pretrained"]
     write_text(Path("data/models") / name / "card.json", "{}")
     write("published")
     (folder,) = keep("published")
-    assert (folder / "network.json").read_text() == "{}"
+    assert (folder / name / "card.json").read_text() == "{}"
 
 
 def test_where_results_were_released_both_are_compared(checkout: Checkout) -> None:

@@ -24,8 +24,9 @@ def keep(name: str) -> list[Path]:
 
     Cells that were kept before stay, so a long grid can be run in parts (fewer fractions or cuts
     in ``params.yaml``) and kept after each. The report's files are copied too when they describe
-    all kept cells, so is the source network's card, and where the original released results of the
-    pair, cell-by-cell comparison and verdicts are written.
+    all kept cells. The source network is, since it comes out slightly different on another type of
+    processor, and the rest of the grid must start from the same one. Where the original released
+    results of the pair, cell-by-cell comparison and verdicts are written.
 
     Args:
         name: a preset; of ``published/fashion-mnist`` the rows go to ``published``.
@@ -53,9 +54,8 @@ def keep(name: str) -> list[Path]:
         if len(here) == len(ours):
             for path in (REPORTS / study).glob("*.*"):
                 write_bytes(folder / path.name, path.read_bytes())
-        card = MODELS / str(values[study].get("pretrained")) / "card.json"
-        if card.exists():
-            write_bytes(folder / "network.json", card.read_bytes())
+        for path in (MODELS / str(values[study].get("pretrained"))).glob("*.*"):
+            write_bytes(folder / path.parent.name / path.name, path.read_bytes())
         if study == "cuts":
             _compare(folder, here, values)
         kept.append(folder)
