@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from carryover import presets
 from carryover.config import reader
 from carryover.config.cuts import GRID
 from carryover.errors import ConfigError, DataError
-from carryover.files import write_text
+from carryover.files import digest_of_files, write_bytes, write_text
 from carryover.keep import keep
 from carryover.rows import Row, read_rows, write_rows
 from conftest import REPOSITORY, Checkout
@@ -95,10 +96,45 @@ def test_a_variant_of_a_preset_is_kept_under_it(checkout: Checkout) -> None:
 
 def test_the_source_network_is_kept_beside_its_rows(checkout: Checkout) -> None:
     name = presets.tree("published")["cuts"]["pretrained"]
-    write_text(Path("data/models") / name / "card.json", "{}")
-    write("published")
+    here = Path("data/models") / name
+    digest = _network(here, b"first")
+    write("published", weights=digest)
     (folder,) = keep("published")
-    assert (folder / name / "card.json").read_text() == "{}"
+    kept = (folder / name / "card.json").read_text()
+    assert kept == (here / "card.json").read_text()
+    _network(here, b"trained again")
+    with pytest.raises(DataError, match=f"was made with .weights {digest}., got"):
+        keep("published")
+    assert (folder / name / "card.json").read_text() == kept
+
+
+def _network(folder: Path, content: bytes) -> str:
+    """A saved network of this content; its digest."""
+    write_bytes(folder / "weights.safetensors", content)
+    digest = digest_of_files([folder / "weights.safetensors"])
+    write_text(folder / "card.json", json.dumps({"weights": digest}))
+    return digest
+
+
+def test_a_report_of_other_rows_is_not_kept(checkout: Checkout) -> None:
+    write_text(Path("reports/cuts/summary.json"), "{}")
+    path = write("published")
+    os.utime(path, ns=(2**61, 2**61))  # run after the report was made
+    (folder,) = keep("published")
+    assert not (folder / "summary.json").exists()
+    os.utime("reports/cuts/summary.json", ns=(2**61, 2**61))
+    keep("published")
+    assert (folder / "summary.json").exists()
+    path = write("published", repeats=range(5, 7))
+    os.utime("reports/cuts/summary.json", ns=(2**62, 2**62))
+    keep("published")
+    assert not (folder / "summary.json").exists()  # it no longer describes all that is kept
+
+
+def test_rows_of_another_pair_name_its_preset(checkout: Checkout) -> None:
+    write("published/fashion-mnist")
+    with pytest.raises(DataError, match="expected rows of mnist, the pair of preset publ"):
+        keep("published")
 
 
 def test_where_results_were_released_both_are_compared(checkout: Checkout) -> None:

@@ -11,6 +11,7 @@ from carryover.claims import comparison, cost, released
 from carryover.config import reader
 from carryover.errors import DataError, listed
 from carryover.files import write_bytes
+from carryover.models import saved
 from carryover.report import cut_compare, cut_scores, figures
 from carryover.rows import Row, read_rows, write_rows
 from carryover.stages import STAGES
@@ -44,16 +45,17 @@ def keep(name: str) -> list[Path]:
         study = path.parents[2].name
         target = _folder(study, new) / "runs" / path.parent.name / "rows.jsonl"
         merged[target] = _merged(target, new)
+    studies = dict.fromkeys(path.parents[2].name for path in rows)
+    for study in studies:
+        _refuse_another_network(study, rows, values)
     for target, whole in merged.items():
         write_rows(target, whole)
     kept = []
-    for study in dict.fromkeys(path.parents[2].name for path in rows):
-        ours = [row for path, new in rows.items() if path.parents[2].name == study for row in new]
-        folder = _folder(study, ours)
+    for study in studies:
+        ours = {path: new for path, new in rows.items() if path.parents[2].name == study}
+        folder = _folder(study, next(iter(ours.values())))
         here = [row for path in sorted(folder.glob("runs/*/rows.jsonl")) for row in read_rows(path)]
-        if len(here) == len(ours):
-            for path in (REPORTS / study).glob("*.*"):
-                write_bytes(folder / path.name, path.read_bytes())
+        _keep_report(folder, REPORTS / study, list(ours), len(here) == sum(map(len, ours.values())))
         for path in (MODELS / str(values[study].get("pretrained"))).glob("*.*"):
             write_bytes(folder / path.parent.name / path.name, path.read_bytes())
         if study == "cuts":
@@ -77,6 +79,12 @@ def _of_preset(
         study = path.parents[2].name
         if {row.preset for row in new} != {values[study]["preset"]}:
             continue
+        pairs = {str(row.cell.get("pair")) for row in new}
+        if pairs != {values[study]["pair"]}:
+            raise DataError(
+                f"{path}: expected rows of {values[study]['pair']}, the pair of preset {name}, got "
+                f"{listed(sorted(pairs))}; name that pair's preset (`carryover list` has all)"
+            )
         stage = STAGES[study]
         made_with = reader.digest_of(values, *stage.sections, without=stage.grid)
         if {row.params for row in new} != {made_with}:
@@ -93,6 +101,38 @@ def _of_preset(
             f"`carryover preset {name}` and `dvc repro` first"
         )
     return found
+
+
+def _refuse_another_network(
+    study: str, rows: dict[Path, list[Row]], values: dict[str, Any]
+) -> None:
+    """The network that lies here must be the one that the rows started from."""
+    folder = MODELS / str(values[study].get("pretrained"))
+    if not (folder / "card.json").exists():
+        return
+    weights = saved.read_card(folder)["weights"]
+    for path, new in rows.items():
+        others = {row.weights for row in new} - {weights}
+        if path.parents[2].name == study and others:
+            raise DataError(
+                f"{folder}: expected the network that {path} was made with (weights "
+                f"{listed(sorted(others))}), got {weights}; it was trained again since, run "
+                f"`dvc repro` for the rows too"
+            )
+
+
+def _keep_report(folder: Path, report: Path, rows: list[Path], whole: bool) -> None:
+    """Copy a report that was made from these rows and covers all kept ones; drop one that is not.
+
+    Args:
+        whole: no other rows are kept.
+    """
+    newest = max(path.stat().st_mtime_ns for path in rows)
+    for path in report.glob("*.*"):
+        if whole and path.stat().st_mtime_ns >= newest:
+            write_bytes(folder / path.name, path.read_bytes())
+        else:
+            (folder / path.name).unlink(missing_ok=True)
 
 
 def _merged(target: Path, new: list[Row]) -> list[Row]:

@@ -115,9 +115,9 @@ def write(
 
 def _missing(lines: Sequence[str]) -> list[str]:
     bullets = "\n".join(f"- {line}" for line in lines)
-    return [f"Not run (hours: float32 on the machine of the benchmark):\n\n{bullets}\n"] * bool(
-        lines
-    )
+    return [
+        f"Not run (hours: float32 on the machine of reports/bench/cuts.json):\n\n{bullets}\n"
+    ] * bool(lines)
 
 
 def _line(cell: Difference) -> list[object]:
@@ -220,13 +220,17 @@ def verdict_page(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> str:
     for mine in ours:
         other = released.get((mine.claim, mine.pair))
         said = other.verdict if other else "no released rows"
-        lines.append([mine.claim, mine.pair, mine.statement, said, mine.verdict])
+        places = CLAIMS[mine.claim].pairs
+        mark = "*" if places and mine.pair not in places else ""
+        lines.append([f"{mine.claim}{mark}", mine.pair, mine.statement, said, mine.verdict])
         why.append(f"\n## {mine.claim}, {mine.pair}: {mine.verdict}\n\n{_reasons(mine, other)}")
     pairs = dict.fromkeys(verdict.pair for verdict in ours)
     table = Table(
-        f"{len(CLAIMS)} claims on {listed(pairs)}, decided by the same rules from the released "
-        "results (theirs) and from our rows. Intervals in square brackets are 95 %, n counts "
-        "repeats; below: the numbers.",
+        f"{len({verdict.claim for verdict in ours})} claims on {listed(pairs)}, from the released "
+        "results (theirs: by the estimate, the reason says `open` where its interval settles "
+        "nothing) and from our rows (inconclusive where it is open). `*`: not claimed for this "
+        "pair by the original. Intervals in square brackets are 95 %, n counts repeats; below: the "
+        "numbers.",
         ["claim", "pair", "statement", "theirs", "ours"],
         lines,
     )

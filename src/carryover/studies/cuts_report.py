@@ -173,10 +173,11 @@ def reading(study: Cuts, n: int, rows: list[Row]) -> str:
         "Student t interval over repeats, each with newly drawn training images (at 100 % nearly "
         "the same ones) and new weights; test images and the one source network stay the same. "
         "Gains are paired by repeat: both networks saw the same training images. Intervals are "
-        "not adjusted for their number; p (Holm) is. The best cut is the one with the highest mean "
+        "not adjusted for their number; p (Holm) is: of a paired t test, over the table's rows. "
+        "Cut 0 of ft is a linear model on the pixels. The best cut is that with the highest mean "
         f"accuracy on {study.best_by} images"
         + (f" (n = {validation})" if study.best_by == "validation" else "")
         + f"; {validation} validation images also choose each training's weights.\n\n"
-        "Every signed-rank test between cuts and between settings is in tests.md; more figures are "
-        "in figures/.\n"
+        "Signed-rank tests of all pairs of cuts and of settings, corrected over these, are in "
+        "tests.md: they ask more than the first table does. More figures are in figures/.\n"
     )
