@@ -19,7 +19,7 @@ from carryover.report.cluster_summary import (
     decimals,
     fractions,
 )
-from carryover.report.figures import COLUMN, GREY, MARKERS, below, panels, ramp, style
+from carryover.report.figures import COLUMN, GREY, MARKERS, below, box_plot, panels, ramp, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,16 +75,7 @@ def _draw(axis: Axes, layers: Mapping[str, Repeats]) -> None:
     found = letters(values, ALPHA)
     colours = dict(zip("fedcba", ramp(6, darkest=0.2), strict=True))
     places = range(len(values))
-    drawn = axis.boxplot(
-        list(values.values()),
-        positions=[place - 0.12 for place in places],
-        widths=0.5,
-        patch_artist=True,
-        showfliers=False,
-        medianprops={"color": "black", "linewidth": 1.3},
-        whiskerprops={"linewidth": 0.7},
-        capprops={"linewidth": 0.7},
-    )
+    drawn = box_plot(axis, list(values.values()))
     up = axis.get_xaxis_transform()
     for place, (name, box) in enumerate(zip(values, drawn["boxes"], strict=True)):
         box.set(facecolor=colours.get(found[name][0], GREY), linewidth=0.7)

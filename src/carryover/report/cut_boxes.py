@@ -18,7 +18,7 @@ from carryover.report.cut_scores import (
     repeats_needed,
     share,
 )
-from carryover.report.figures import GREY, below, panels, per_cent, ramp, style
+from carryover.report.figures import GREY, below, box_plot, panels, per_cent, ramp, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,16 +147,7 @@ def draw(
 ) -> None:
     """Draw boxes and dots by cut into `axis`; colours run over ranks 1 to `worst`."""
     places = range(len(values))
-    drawn = axis.boxplot(
-        list(values.values()),
-        positions=[place - 0.12 for place in places],
-        widths=0.5,
-        patch_artist=True,
-        showfliers=False,
-        medianprops={"color": "black", "linewidth": 1.3},
-        whiskerprops={"linewidth": 0.7},
-        capprops={"linewidth": 0.7},
-    )
+    drawn = box_plot(axis, list(values.values()))
     colours = _colours(worst)
     for place, cut, box in zip(places, values, drawn["boxes"], strict=True):
         box.set(
