@@ -144,6 +144,37 @@ def test_the_best_weights_come_back_always_or_only_after_stopping(
     assert equal(run.weights(), seen[3]) is not best
 
 
+@pytest.mark.parametrize(
+    ("restore", "patience", "epochs", "looked"),
+    [
+        ("on_stop", 3, 8, [1, 2, 3, 4, 5, 6]),  # better at every look: none can stop from 7 on
+        ("on_stop", 0, 8, []),
+        ("always", 3, 8, [1, 2, 3, 4, 5, 6, 7, 8]),
+    ],
+)
+def test_validations_that_cannot_change_the_result_are_left_out(
+    restore: str, patience: int, epochs: int, looked: list[int]
+) -> None:
+    seen: list[int] = []
+    rules = budget(
+        restore_best=restore, patience=patience, epochs=epochs, evaluate_every=0, batch_size=100
+    )
+
+    def validate() -> float:
+        seen.append(len(seen) + 1)
+        return len(seen) / 10
+
+    outcome = Run().fit(rules, validate=validate)
+    assert seen == looked
+    assert (outcome.updates, outcome.stopped) == (epochs, False)
+
+
+def test_patience_can_run_out_at_the_last_epoch() -> None:
+    rules = budget(patience=3, epochs=5, evaluate_every=0, batch_size=100, restore_best="on_stop")
+    outcome = Run().fit(rules, validate=scripted([0.1, 0.9, 0.2, 0.3, 0.4]))
+    assert outcome == Outcome(updates=5, best=0.9, stopped=True)
+
+
 def test_a_score_of_zero_is_no_improvement() -> None:
     run = Run()
     outcome = run.fit(budget(patience=2), validate=scripted([0.0, 0.0]))

@@ -68,19 +68,23 @@ def fit_stacked(
             losses.sum().backward()
             optimiser.step()
             updates += 1
+            for i in alive:
+                states[i].updates = updates
             finished = updates == budget.max_updates
             epoch_ends = start + budget.batch_size >= n
             every = budget.evaluate_every
             due = updates % every == 0 if every else epoch_ends
-            if due or finished or (epoch_ends and epoch == budget.epochs - 1):
+            due = due or finished or (epoch_ends and epoch == budget.epochs - 1)
+            if due and any(budget.can_matter(states[i].waited, epoch) for i in alive):
                 with in_precision(device, precision):
                     right = stack.correct(*validation).tolist()
                 for place, network in enumerate(alive):
+                    if not budget.can_matter(states[network].waited, epoch):
+                        continue
                     _remember_(states[network], right[place] / len(validation[1]), stack, place)
                     states[network].stopped = bool(budget.patience) and (
                         states[network].waited >= budget.patience
                     )
-                    states[network].updates = updates
                 stay = [place for place, i in enumerate(alive) if not states[i].stopped]
                 if len(stay) < len(alive):
                     for place, network in enumerate(alive):

@@ -42,10 +42,23 @@ class Budget:
     patience: int
     restore_best: str
 
+    def can_matter(self, waited: int, epoch: int) -> bool:
+        """Whether a validation in `epoch` (from 0) can change the weights training ends with.
+
+        Where best weights are restored on stopping alone, it cannot once too few validations are
+        left for patience to run out. `waited`: those in a row, so far, without improvement.
+        """
+        if self.restore_best == "always" or self.evaluate_every:
+            return True
+        return 0 < self.patience <= waited + self.epochs - epoch
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """Updates done, the best validation score (nan without validation), stopped by patience."""
+    """Updates done, the best validation score seen (nan without validation), stopped by patience.
+
+    Validations that cannot change the result (`Budget.can_matter`) are left out.
+    """
 
     updates: int
     best: float
@@ -123,7 +136,7 @@ def fit(
             every = budget.evaluate_every
             due = state.updates % every == 0 if every else epoch_ends
             last_of_all = done or (epoch_ends and epoch == budget.epochs - 1)
-            if validate and (due or last_of_all):
+            if validate and (due or last_of_all) and budget.can_matter(state.waited, epoch):
                 _remember_(state, validate(), network)
             state.stopped = bool(budget.patience) and state.waited >= budget.patience
             if state.stopped or done:
