@@ -471,7 +471,7 @@ def test_what_there_is_is_listed(carryover: Cli, tiny: Checkout) -> None:
     assert "studies   cuts, clusters\n" in out
     assert "networks  cnn6-digits-0-4\n" in out
     assert "  cuts@{fr,ft,baseline}\n" in out
-    assert out.endswith("\n  cuts-report\n  clusters\n  clusters-report\n  report\n")
+    assert out.endswith("\n  cuts-report\n  clusters\n  clusters-report\n  claims\n  report\n")
 
 
 def test_good_parameters_have_no_fault(carryover: Cli, checkout: Checkout) -> None:
@@ -540,6 +540,23 @@ def test_a_significant_change_ends_with_1(carryover: Cli, tiny: Checkout) -> Non
     assert code == 1
     assert json.loads(out)
     assert carryover("diff", "--abs", "0.5")[0] == 0
+    code, out, _ = carryover("diff", "--markdown")
+    assert code == 1
+    assert out.startswith("**Significant change: 1 of 1 group of rows beyond tolerance")
+    assert "| significant: beyond the tolerance of 0.005 and beyond chance |" in out
+    refused(carryover("diff", "--json", "--markdown"), "diff: expected --json or --markdown, got")
+
+
+def test_tolerances_of_the_parameters_let_changes_pass(carryover: Cli, tiny: Checkout) -> None:
+    write_rows([0.50, 0.51, 0.49, 0.50])
+    tiny.commit()
+    write_rows([0.80, 0.82, 0.79, 0.80])
+    wide = {"match": "cuts/*/accuracy", "absolute": 0.5, "relative": 0.0}
+    tiny.edit(**{"diff.tolerances": [wide]})
+    assert carryover("diff")[0] == 0
+    assert carryover("diff", "--rel", "0.01")[0] == 1  # replaces them
+    tiny.edit(**{"diff.tolerances": [wide | {"match": "clusters/*"}]})
+    assert carryover("diff")[0] == 1
 
 
 def test_revisions_without_rows_are_refused(carryover: Cli, tiny: Checkout) -> None:

@@ -1,6 +1,5 @@
 """measure/compare.py: tolerance-aware comparison of rows, and rows of a git revision."""
 
-import json
 import math
 import subprocess
 import time
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from carryover.errors import DataError
-from carryover.measure.compare import Change, Comparison, as_json, as_table, compare
+from carryover.measure.compare import Change, Comparison, Tolerance, compare
 from carryover.measure.revisions import rows_at
 from carryover.measure.statistics import paired_difference, paired_p
 from carryover.rows import Row, write_rows
@@ -32,18 +31,22 @@ def only(comparison: Comparison) -> Change:
     return comparison.changes[0]
 
 
+def up_to(absolute: float, relative: float) -> list[Tolerance]:
+    return [Tolerance("*", absolute, relative)]
+
+
 # --- compare -----------------------------------------------------------------------------------
 
 
 def test_equal_rows_in_another_order_have_no_change() -> None:
     rows = group([0.5, 0.6]) + group([0.7, 0.8], cut=1)
-    comparison = compare(rows, rows[::-1], 0.0, 0.0)
+    comparison = compare(rows, rows[::-1], up_to(0.0, 0.0))
     assert (comparison.n_groups, comparison.changes, comparison.significant) == (2, [], False)
 
 
 def test_repeats_are_paired_by_repeat_and_seed_and_not_by_position() -> None:
     before, after = group([0.5, 0.6, 0.7]), group([0.52, 0.61, 0.74])
-    change = only(compare(before, after[::-1], 0.0, 0.0))
+    change = only(compare(before, after[::-1], up_to(0.0, 0.0)))
     assert change.difference == paired_difference([0.52, 0.61, 0.74], [0.5, 0.6, 0.7])
     assert change.p == pytest.approx(paired_p([0.52, 0.61, 0.74], [0.5, 0.6, 0.7]))
     assert (change.cell, change.n_pairs) == ({"cut": 0}, 3)
@@ -52,7 +55,10 @@ def test_repeats_are_paired_by_repeat_and_seed_and_not_by_position() -> None:
 
 def test_steady_drop_is_significant_beyond_the_tolerance_only() -> None:
     before, after = group([0.80, 0.82, 0.81, 0.79]), group([0.70, 0.73, 0.70, 0.68])
-    beyond, within = compare(before, after, 0.05, 0.0), compare(before, after, 0.0, 0.2)
+    beyond, within = (
+        compare(before, after, up_to(0.05, 0.0)),
+        compare(before, after, up_to(0.0, 0.2)),
+    )
     assert beyond.significant
     assert only(beyond).reason == "beyond the tolerance of 0.05 and beyond chance"
     assert not within.significant
@@ -61,37 +67,39 @@ def test_steady_drop_is_significant_beyond_the_tolerance_only() -> None:
 
 def test_tolerance_is_the_larger_of_absolute_and_relative() -> None:
     before, after = group([100.0, 100.0], metric="updates"), group([104.0, 104.0], metric="updates")
-    answers = [compare(before, after, *t).significant for t in [(0, 0.05), (5, 0), (1, 0.01)]]
+    answers = [
+        compare(before, after, up_to(*t)).significant for t in [(0, 0.05), (5, 0), (1, 0.01)]
+    ]
     assert answers == [False, False, True]
 
 
 def test_difference_of_exactly_the_tolerance_is_within_it() -> None:
     before, after = group([0.70], metric="alignment"), group([0.71], metric="alignment")
-    assert not compare(before, after, 0.01, 0.0).significant
+    assert not compare(before, after, up_to(0.01, 0.0)).significant
 
 
 def test_noise_is_not_significant_however_small_the_tolerance() -> None:
-    change = only(compare(group([0.5, 0.6, 0.7]), group([0.7, 0.5, 0.65]), 0.0, 0.0))
+    change = only(compare(group([0.5, 0.6, 0.7]), group([0.7, 0.5, 0.65]), up_to(0.0, 0.0)))
     assert not change.significant
     assert change.reason == "beyond the tolerance of 0, within chance"
 
 
 def test_two_accuracies_that_moved_by_equally_many_images_are_no_certainty() -> None:
     before, after = [0.5, 0.75], [0.75, 1.0]
-    assert not compare(group(before, n=8), group(after, n=8), 0.0, 0.0).significant
-    exact = only(compare(group(before, metric="x"), group(after, metric="x"), 0.0, 0.0))
+    assert not compare(group(before, n=8), group(after, n=8), up_to(0.0, 0.0)).significant
+    exact = only(compare(group(before, metric="x"), group(after, metric="x"), up_to(0.0, 0.0)))
     assert (exact.significant, exact.p) == (True, 0.0)
 
 
 def test_one_pair_of_accuracies_is_tested_as_two_proportions() -> None:
-    small = only(compare(group([0.6], n=100), group([0.4], n=100), 0.0, 0.0))
+    small = only(compare(group([0.6], n=100), group([0.4], n=100), up_to(0.0, 0.0)))
     assert small.p == pytest.approx(0.0046777, abs=1e-7)
     assert small.difference.low < -0.2 < small.difference.high < 0
-    assert not compare(group([0.6], n=10), group([0.4], n=10), 0.0, 0.0).significant
+    assert not compare(group([0.6], n=10), group([0.4], n=10), up_to(0.0, 0.0)).significant
 
 
 def test_one_pair_of_another_metric_differs_as_a_point() -> None:
-    change = only(compare(group([3.0], metric="k"), group([2.0], metric="k"), 0.5, 0.0))
+    change = only(compare(group([3.0], metric="k"), group([2.0], metric="k"), up_to(0.5, 0.0)))
     assert asdict(change.difference) == {"value": -1.0, "low": -1.0, "high": -1.0}
     assert (change.significant, change.p, change.n_pairs) == (True, 0.0, 1)
 
@@ -99,9 +107,9 @@ def test_one_pair_of_another_metric_differs_as_a_point() -> None:
 def test_p_values_are_adjusted_over_groups_that_differ() -> None:
     before = [row for cut in range(10) for row in group([0.60, 0.61, 0.62, 0.63], cut)]
     moved = group([0.57, 0.58, 0.60, 0.60], 0)
-    alone = only(compare(before, moved + before[4:], 0.0, 0.0))
+    alone = only(compare(before, moved + before[4:], up_to(0.0, 0.0)))
     noisy = [replace(row, value=row.value + 0.01 * (-1) ** i) for i, row in enumerate(before[4:])]
-    among = compare(before, moved + noisy, 0.0, 0.0)
+    among = compare(before, moved + noisy, up_to(0.0, 0.0))
     assert alone.significant
     assert len(among.changes) == 10
     assert among.changes[0].p == pytest.approx(10 * alone.p)
@@ -109,8 +117,8 @@ def test_p_values_are_adjusted_over_groups_that_differ() -> None:
 
 def test_rows_that_have_gone_are_significant_and_new_ones_are_not() -> None:
     rows = group([0.5, 0.6, 0.7]) + group([0.8], cut=1)
-    less = compare(rows, rows[:2], 0.0, 0.0)
-    more = compare(rows[:2], rows, 0.0, 0.0)
+    less = compare(rows, rows[:2], up_to(0.0, 0.0))
+    more = compare(rows[:2], rows, up_to(0.0, 0.0))
     assert [(gone.cell, gone.n_rows, gone.whole) for gone in less.only_before] == [
         ({"cut": 0}, 1, False),
         ({"cut": 1}, 1, True),
@@ -122,10 +130,10 @@ def test_rows_that_have_gone_are_significant_and_new_ones_are_not() -> None:
 
 def test_value_that_stopped_being_a_number_is_significant_and_a_lasting_one_is_not() -> None:
     good, bad = group([0.5, 0.6]), group([0.5, math.nan])
-    change = only(compare(good, bad, 1.0, 1.0))
+    change = only(compare(good, bad, up_to(1.0, 1.0)))
     assert (change.significant, change.reason) == (True, "a value is not a finite number")
-    assert not compare(bad, bad, 0.0, 0.0).significant
-    assert only(compare(group([math.inf]), group([-math.inf]), 1.0, 1.0)).significant
+    assert not compare(bad, bad, up_to(0.0, 0.0)).significant
+    assert only(compare(group([math.inf]), group([-math.inf]), up_to(1.0, 1.0))).significant
 
 
 def test_worst_change_comes_first() -> None:
@@ -135,7 +143,7 @@ def test_worst_change_comes_first() -> None:
         replace(row, value=row.value - shifts[row.cell["cut"]] - 0.002 * (row.cell["repeat"] % 2))
         for row in before
     ]
-    comparison = compare(before, after, 0.01, 0.0)
+    comparison = compare(before, after, up_to(0.01, 0.0))
     assert [change.cell["cut"] for change in comparison.changes] == [1, 0, 2]
     assert [change.significant for change in comparison.changes] == [True, True, False]
 
@@ -143,12 +151,49 @@ def test_worst_change_comes_first() -> None:
 def test_two_rows_for_one_repeat_are_refused() -> None:
     rows = group([0.5])
     with pytest.raises(DataError, match=r"expected one row for cuts fr .* got two after; run"):
-        compare(rows, rows + rows, 0.0, 0.0)
+        compare(rows, rows + rows, up_to(0.0, 0.0))
 
 
 def test_negative_tolerance_is_refused() -> None:
-    with pytest.raises(DataError, match=r"expected tolerances of 0 or more, got -0.1 and 0.0"):
-        compare([], [], -0.1, 0.0)
+    said = r"expected tolerances of 0 or more, got -0.1 and 0.0 for \*; drop the sign"
+    with pytest.raises(DataError, match=said):
+        compare([], [], up_to(-0.1, 0.0))
+
+
+def test_first_tolerance_that_matches_study_item_and_metric_counts() -> None:
+    before = group([100.0, 101.0], metric="updates") + group([0.5, 0.6], metric="share")
+    before += [replace(row, study="clusters") for row in before]
+    after = [replace(row, value=row.value * 1.2) for row in before]
+    tolerances = [
+        Tolerance("clusters/*", 1.0, 0.0),
+        Tolerance("*/fr/updates", 0.0, 0.5),
+        Tolerance("*/updates", 0.0, 0.0),
+    ]
+    found = compare(before, after, tolerances).changes
+    allowed = {(change.study, change.metric): change.tolerance for change in found}
+    assert allowed == {
+        ("clusters", "updates"): 1.0,
+        ("clusters", "share"): 1.0,
+        ("cuts", "updates"): pytest.approx(50.25),
+        ("cuts", "share"): 0.0,  # no tolerance matches
+    }
+    assert {change.tolerance for change in compare(before, after, []).changes} == {0.0}
+
+
+def test_patterns_tell_upper_from_lower_case_and_match_the_whole_name() -> None:
+    before, after = group([3.0], metric="k"), group([4.0], metric="k")
+    for match, holds in (("cuts/fr/k", True), ("cuts/FR/k", False), ("fr/k", False), ("*k", True)):
+        comparison = compare(before, after, [Tolerance(match, 1.0, 0.0)])
+        assert comparison.significant is not holds
+
+
+def test_intervals_are_of_the_level_asked_for() -> None:
+    before, after = group([0.5, 0.6, 0.7]), group([0.52, 0.61, 0.74])
+    comparison = compare(before, after, [], level=0.8)
+    assert comparison.level == 0.8
+    assert only(comparison).difference == paired_difference(
+        [0.52, 0.61, 0.74], [0.5, 0.6, 0.7], 0.8, step=1 / 448
+    )
 
 
 def drawn(generator: np.random.Generator, groups: int, repeats: int) -> list[Row]:
@@ -161,7 +206,7 @@ def drawn(generator: np.random.Generator, groups: int, repeats: int) -> list[Row
 def test_rows_of_equal_chance_seldom_raise_an_alarm() -> None:
     generator = np.random.default_rng(0)
     alarms = sum(
-        compare(drawn(generator, 40, 5), drawn(generator, 40, 5), 0.0, 0.0).significant
+        compare(drawn(generator, 40, 5), drawn(generator, 40, 5), up_to(0.0, 0.0)).significant
         for _ in range(100)
     )
     assert alarms <= 11  # 0.05 * 100 and 2.8 standard errors
@@ -171,34 +216,8 @@ def test_thousands_of_rows_take_well_under_a_second() -> None:
     generator = np.random.default_rng(0)
     before, after = drawn(generator, 700, 5), drawn(generator, 700, 5)
     start = time.perf_counter()
-    assert compare(before, after, 0.01, 0.0).n_groups == 700
+    assert compare(before, after, up_to(0.01, 0.0)).n_groups == 700
     assert time.perf_counter() - start < 1
-
-
-# --- showing -----------------------------------------------------------------------------------
-
-
-def test_json_holds_every_field_and_null_for_what_is_no_number() -> None:
-    value = as_json(compare(group([0.5]), group([math.nan]), 0.0, 0.0))
-    assert json.loads(json.dumps(value, allow_nan=False)) == value
-    assert (value["significant"], value["n_groups"]) == (True, 1)
-    assert value["changes"][0]["after"] is None
-    assert value["changes"][0]["difference"] == {"value": None, "low": None, "high": None}
-    assert value["changes"][0]["cell"] == {"cut": 0}
-
-
-def test_table_has_a_header_and_the_worst_lines_up_to_the_limit() -> None:
-    before = group([3.0], 0, "k") + group([3.0], 1, "k") + group([3.0], 2, "k")
-    after = group([3.5], 0, "k") + group([1.0], 1, "k") + group([3.0], 3, "k")
-    table = as_table(compare(before, after, 1.0, 0.0), 3)
-    assert len({len(line) for line in table}) == 1
-    assert table[0][:5] == ["study", "item", "cell", "split", "metric"]
-    assert table[1] == [
-        *["cuts", "fr", "cut=1", "test", "k", "3", "1", "-2", "[-2, -2]", "0", "1"],
-        "significant: beyond the tolerance of 1 and beyond chance",
-    ]
-    assert [line[-1] for line in table[2:]] == ["gone: 1 row", "within the tolerance of 1"]
-    assert as_table(compare(before, after, 1.0, 0.0), 9)[-1][-1] == "new: 1 row"
 
 
 # --- rows_at -----------------------------------------------------------------------------------

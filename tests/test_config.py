@@ -57,7 +57,7 @@ def test_all_faults_are_reported_at_once_under_their_paths(tiny: Checkout) -> No
         ({"cuts.learning_rate": 0.1}, "cuts.learning_rate: unknown key, expected lr, batch_size"),
         (
             {"extra": {}},
-            "extra: unknown key, expected seed, data, pretrain, cuts, clusters; take it out",
+            "extra: unknown key, expected seed, data, pretrain, cuts, clusters, diff; take it out",
         ),
         ({"cuts.lr": ABSENT}, "cuts.lr: expected this key, it is missing; add it"),
         ({"cuts": ABSENT}, "cuts: expected this section, it is missing; add it"),
@@ -125,6 +125,16 @@ def test_all_faults_are_reported_at_once_under_their_paths(tiny: Checkout) -> No
         ({"data.test_fraction": 1.0}, "data.test_fraction: expected a number above 0 and below 1"),
         ({"cuts.lr": 0.0}, "cuts.lr: expected a number above 0, got 0.0"),
         ({"seed": -1}, "seed: expected at least 0, got -1"),
+        ({"diff.level": 95.0}, "diff.level: expected a number above 0 and below 1, got 95.0"),
+        (
+            {"diff.tolerances": [{"match": "*", "absolute": -1, "relative": 0}]},
+            "diff.tolerances[0].absolute: expected a number of 0 or more, got -1.0; drop the sign",
+        ),
+        (
+            {"diff.tolerances": [{"match": "*", "absolute": 1, "relative": 0}] * 2},
+            "diff.tolerances[0].match: expected '*' in the last entry alone, got it before others",
+        ),
+        ({"diff.tolerances": [{"match": "*"}]}, "diff.tolerances[0].absolute: expected this key"),
     ],
 )
 def test_a_fault_has_its_line(tiny: Checkout, changes: dict[str, Any], said: str) -> None:

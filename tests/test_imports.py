@@ -35,6 +35,7 @@ LAYERS = (  # highest first; a folder stands for all its modules
 MAY_READ_CONFIG = {
     *("cli", "reproduce", "overview", "doctor", "presets", "export", "keep", "stages"),
     *("studies", "pretrain", "prepare", "transfer", "config"),
+    "claims",  # the reader of YAML alone
 }
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from carryover.errors import DataError
-from carryover.report import cut_summary, figures, site
-from carryover.report.tables import Table, markdown
+from carryover.report import cut_summary, figures
 from carryover.rows import Row, write_rows
 from carryover.stages import run_stage
 from carryover.studies import cuts_report
@@ -73,8 +72,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for setting in ("baseline", "fr", "ft"):
             write_rows(FOLDER / "runs" / setting / "rows.jsonl", rows(setting))
         run_stage("cuts-report", "")
-        patch.setattr(site, "STUDIES", {"cuts": site.STUDIES["cuts"]})
-        run_stage("report", "")
     return found.root / "reports"
 
 
@@ -262,23 +259,6 @@ def test_one_cut_alone_is_reported_without_a_surface(
     reported.edit(**{"cuts.cuts": [3]})
     run_stage("cuts-report", "")
     assert set(unsaved) == set(NAMES) - {"figures/surface"}
-
-
-def test_the_page_stands_alone_with_both_figures(reported: Checkout) -> None:
-    page = Path("reports/index.html").read_text()
-    assert not re.search(r"https?:|//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", page))
-    assert page.count("<img ") == page.count("data:image/svg+xml;base64,") == 2
-    assert page.count("<table>") == 4
-    assert page.count("<tr>") == page.count("</tr>")
-    assert "Gain of the best cut over training from scratch." in page
-    assert str(reported.root) not in page
-
-
-def test_the_page_escapes_what_it_shows() -> None:
-    assert site.from_markdown("a < b & c") == "<p>a &lt; b &amp; c</p>"
-    table = markdown(Table("T", ["x<y"], [["1"]]))
-    assert '<th scope="col">x&lt;y</th>' in site.from_markdown(table)
-    assert "<td>1</td>" in site.from_markdown(table)
 
 
 def test_rows_that_are_absent_say_what_to_run(tiny: Checkout) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets: list, check, prepare.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+claims_app = typer.Typer(help="Published claims: list, verify, accept.", no_args_is_help=True)
+app.add_typer(claims_app, name="claims")
 
 DEVICES = ("auto", "cpu", "cuda")
 OURS = 3  # exit code of a fault that is ours
@@ -172,14 +174,28 @@ def report(
 def diff(
     before: Annotated[str, typer.Argument(help="Revision or experiment.")] = "HEAD",
     after: Annotated[str, typer.Argument(help="The same; the working tree by default.")] = "",
-    absolute: Annotated[float, typer.Option("--abs", help="Smallest change that counts.")] = 0.0,
-    relative: Annotated[float, typer.Option("--rel", help="The same, as a share.")] = 0.0,
+    absolute: Annotated[
+        float | None, typer.Option("--abs", help="Change to let pass, of every metric.")
+    ] = None,
+    relative: Annotated[
+        float | None, typer.Option("--rel", help="The same, as a share of the value.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a table for a pull request.")
+    ] = False,
 ) -> None:
-    """Compare rows of two revisions with intervals; exit 1 on a significant change."""
+    """Compare rows of two revisions with intervals; exit 1 on a significant change.
+
+    Smaller ones than the tolerances of params.yaml pass; --abs and --rel replace those.
+    """
     from carryover.overview import compare_revisions
 
-    text, significant = compare_revisions(before, after or None, absolute, relative, json_)
+    if json_ and markdown:
+        raise KitError("diff: expected --json or --markdown, got both; leave one out")
+    form: Literal["text", "json", "markdown"]
+    form = "json" if json_ else "markdown" if markdown else "text"
+    text, significant = compare_revisions(before, after or None, absolute, relative, form)
     print(text)
     raise typer.Exit(1 if significant else 0)
 
@@ -229,3 +245,32 @@ def data_prepare(
 
     for line in prepare_data(names, download):
         print(line)
+
+
+@claims_app.command("list")
+def claims_list(study: Annotated[str, typer.Option(help="Only this study.")] = "") -> None:
+    """Every claim of the ledger with what decides it."""
+    from carryover.claims.shown import listing
+
+    print(listing(Path(), study))
+
+
+@claims_app.command("verify")
+def claims_verify(
+    study: Annotated[str, typer.Option(help="Only this study.")] = "",
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Decide every claim from stored rows; exit 1 where a verdict is not the accepted one."""
+    from carryover.claims.shown import verdicts
+
+    text, same = verdicts(Path(), study, json_)
+    print(text)
+    raise typer.Exit(0 if same else 1)
+
+
+@claims_app.command("accept")
+def claims_accept() -> None:
+    """Take the verdicts as they are now as the accepted ones: claims/verdicts.yaml."""
+    from carryover.claims.verify import ACCEPTED, accept
+
+    print(f"{accept(Path())} verdicts changed; {ACCEPTED}")

@@ -6,16 +6,20 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from carryover import prepare, presets, run
 from carryover.config import params as config
 from carryover.config.data import Data
+from carryover.config.diff import Diff
 from carryover.data import catalog, store
 from carryover.errors import ConfigError, DataError, listed
-from carryover.measure.compare import as_json, as_table, compare
+from carryover.measure.compare import Tolerance, compare
 from carryover.measure.revisions import rows_at
+from carryover.report.changes import as_json, as_markdown, as_table
 from carryover.stages import PARAMS, STAGES, items
+
+LINES = 40  # of a table of changes that is printed
 
 
 def overview() -> str:
@@ -138,22 +142,42 @@ def prepare_data(names: list[str], download: bool) -> Iterator[str]:
 
 
 def compare_revisions(
-    before: str, after: str | None, absolute: float, relative: float, as_data: bool
+    before: str,
+    after: str | None,
+    absolute: float | None,
+    relative: float | None,
+    form: Literal["text", "json", "markdown"],
 ) -> tuple[str, bool]:
-    """The differences between two revisions' rows as text or JSON, and whether any is significant.
+    """The differences between two revisions' rows, and whether any is significant.
 
+    Args:
+        absolute, relative: hold for every metric instead of the tolerances of ``params.yaml``
+            where either is given.
     Raises:
         DataError: an unknown revision, or one without rows.
     """
+    diff = config.read(PARAMS).diff
+    allowed = tolerances(diff)
+    if absolute is not None or relative is not None:
+        allowed = [Tolerance("*", absolute or 0.0, relative or 0.0)]
     here = Path()
     sides = [rows_at(before, here), rows_at(after, here)]
     for name, rows in zip((before, after or "the working tree"), sides, strict=True):
         if not rows:
             raise DataError(f"diff: expected rows under reports/ in {name}, found none")
-    comparison = compare(sides[0], sides[1], absolute=absolute, relative=relative)
-    if as_data:
-        return json.dumps(as_json(comparison), indent=2), comparison.significant
-    return as_text(as_table(comparison, limit=40), comparison.significant), comparison.significant
+    comparison = compare(sides[0], sides[1], allowed, diff.level)
+    if form == "json":
+        text = json.dumps(as_json(comparison), indent=2)
+    elif form == "markdown":
+        text = as_markdown(comparison, LINES)
+    else:
+        text = as_text(as_table(comparison, LINES), comparison.significant)
+    return text, comparison.significant
+
+
+def tolerances(diff: Diff) -> list[Tolerance]:
+    """The tolerances of ``params.yaml``."""
+    return [Tolerance(one.match, one.absolute, one.relative) for one in diff.tolerances]
 
 
 def as_text(table: list[list[str]], significant: bool) -> str:

@@ -26,11 +26,12 @@ from carryover.errors import ConfigError, KitError, listed
 from carryover.files import write_text
 from carryover.measure.compare import compare
 from carryover.measure.revisions import rows_at
+from carryover.overview import tolerances
 from carryover.prepare import SETS, find
 from carryover.rows import Row
 from carryover.stages import PARAMS, STAGES, expanded
 
-PAGE = Path("reports/index.html")
+PAGE, CLAIMS = Path("reports/index.html"), Path("reports/claims.json")
 STARTS = "Running stage '"  # how DVC announces a stage
 BUSY = ("Unable to acquire lock", "is busy, it is being blocked")  # DVC's words
 GRACE_SECONDS = 10.0  # between asking DVC to stop and killing it
@@ -66,10 +67,10 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
                 _run_dvc(params, ["--single-item", f"data@{name}"], fresh=True)
         _run_dvc(params, [f"{study}-report" for study in studies], fresh)
         if studies:
-            _run_dvc(params, ["--single-item", "report"], fresh)
+            _run_dvc(params, ["--single-item", "claims", "report"], fresh)
         if not studies:
             write_text(marker, _params_digest())
-        return _tell(time.monotonic() - started)
+        return _tell(params, time.monotonic() - started)
 
 
 def stale_sets(params: config.Params) -> list[str]:
@@ -93,7 +94,8 @@ def report(only: str) -> str:
         raise ConfigError(f"--only: expected one of {known}, got {only!r}")
     for name in [f"{only}-report"] if only else names:
         _run_here(name, params)
-    _run_here("report", params)
+    for name in ("claims", "report"):
+        _run_here(name, params)
     return str(PAGE)
 
 
@@ -223,7 +225,7 @@ def _follow(process: subprocess.Popen[str], total: int, counted: Path) -> list[s
 # --- what came out -----------------------------------------------------------------------------
 
 
-def _tell(seconds: float) -> int:
+def _tell(params: config.Params, seconds: float) -> int:
     """Print the studies' summaries, the comparison with HEAD and where the page is."""
     console = Console()
     for name in STAGES:
@@ -233,9 +235,18 @@ def _tell(seconds: float) -> int:
         path = module.FOLDER / "summary.json"
         if path.exists():
             console.print(_table(*module.headline(json.loads(path.read_text()))))
-    text, code = _against_head()
+    if CLAIMS.exists():
+        console.print(_table(*_scorecard(json.loads(CLAIMS.read_text())["scorecard"])))
+    text, code = _against_head(params)
     console.print(f"{text}\nFinished in {seconds:.0f} s. Report: {PAGE}", highlight=False)
     return code
+
+
+def _scorecard(counts: dict[str, dict[str, int]]) -> tuple[str, list[str], list[list[str]]]:
+    """Verdicts by study, as a title, a header and lines."""
+    verdicts = list(next(iter(counts.values()), {}))
+    lines = [[study, *(str(count[v] or "") for v in verdicts)] for study, count in counts.items()]
+    return "Published claims by verdict (`carryover claims verify`)", ["study", *verdicts], lines
 
 
 def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
@@ -247,7 +258,7 @@ def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) ->
     return table
 
 
-def _against_head() -> tuple[str, int]:
+def _against_head(params: config.Params) -> tuple[str, int]:
     """How the rows compare with HEAD's, and the exit code that follows."""
     try:
         committed = rows_at("HEAD", Path())
@@ -258,7 +269,7 @@ def _against_head() -> tuple[str, int]:
         return "No rows in HEAD to compare with.", 0
     if _same_numbers(committed, now):
         return f"All {len(now)} rows equal those of HEAD.", 0
-    result = compare(committed, now, absolute=0.0, relative=0.0)
+    result = compare(committed, now, tolerances(params.diff), params.diff.level)
     changed = sum(change.significant for change in result.changes)
     text = f"Rows differ from HEAD's: {changed} significant changes; `carryover diff` lists them."
     same_params = (

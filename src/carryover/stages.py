@@ -93,5 +93,6 @@ STAGES = {
     "cuts-report": Stage("carryover.studies.cuts_report", ("cuts",)),
     "clusters": Stage("carryover.studies.clusters", ("seed", "clusters"), grid=CLUSTERS_GRID),
     "clusters-report": Stage("carryover.studies.clusters_report", ("clusters",)),
+    "claims": Stage("carryover.claims.shown", ()),
     "report": Stage("carryover.report.site", ()),
 }

@@ -9,6 +9,7 @@ from typing import Any
 from carryover.config.clusters import Clusters
 from carryover.config.cuts import Cuts
 from carryover.config.data import Data
+from carryover.config.diff import Diff
 from carryover.config.networks import Pretrain
 from carryover.config.reader import SLUG, at_least, build, known, load
 from carryover.errors import ConfigError, listed
@@ -23,6 +24,7 @@ class Params:
     pretrain: dict[str, Pretrain]
     cuts: Cuts
     clusters: Clusters
+    diff: Diff
 
     def faults(self) -> list[str]:
         """Rules across sections."""

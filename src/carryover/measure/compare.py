@@ -2,15 +2,16 @@
 
 Rows of one quantity (study, item, cell, split, metric) form a group; its repeats are paired by
 ``repeat`` and ``seed`` of the cell. A group has changed significantly when its mean moved by more
-than the tolerance and chance would move it so far, in any of the groups, less often than 1 - level.
+than its tolerance and chance would move it so far, in any of the groups, less often than 1 - level.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,27 @@ from carryover.measure.statistics import (
 from carryover.rows import Row
 
 REPEAT_AXES = ("repeat", "seed")  # axes of a cell that number its repeats
-AXES = ("study", "item", "cell", "split", "metric")
-NUMBERS = ("before", "after", "difference", "interval", "p", "pairs")
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far the means of some groups may move.
+
+    Attributes:
+        match: pattern of ``study/item/metric``; ``*`` stands for any text, slashes too.
+        absolute, relative: the larger of `absolute`, in the metric's unit, and `relative` times
+            the size of the mean before; 0 or more.
+    """
+
+    match: str
+    absolute: float
+    relative: float
+
+    def of(self, mean: float) -> float:
+        return max(self.absolute, self.relative * abs(mean))
+
+
+NONE = Tolerance("*", 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,7 @@ class Change:
         difference: after - before, with its interval (not widened for the number of groups).
         p: Holm-adjusted over all changes.
         n_pairs: repeats that both sides have.
+        tolerance: how far the mean may move.
         significant: beyond the tolerance and beyond chance.
         reason: why it is, or is not.
     """
@@ -56,6 +77,7 @@ class Change:
     difference: Interval
     p: float
     n_pairs: int
+    tolerance: float
     significant: bool
     reason: str
 
@@ -84,11 +106,13 @@ class Comparison:
     """What differs between two sets of rows.
 
     Attributes:
+        level: of the intervals and tests.
         n_groups: groups that were compared, equal ones included.
         changes: groups that differ at all, worst first.
         only_before, only_after: rows that the other side lacks.
     """
 
+    level: float
     n_groups: int
     changes: list[Change]
     only_before: list[Unpaired]
@@ -108,7 +132,7 @@ Values = NDArray[np.float64]
 
 
 def compare(
-    before: list[Row], after: list[Row], absolute: float, relative: float, level: float = 0.95
+    before: list[Row], after: list[Row], tolerances: Sequence[Tolerance], level: float = 0.95
 ) -> Comparison:
     """Compare two sets of rows.
 
@@ -118,16 +142,17 @@ def compare(
 
     Args:
         before, after: rows of any studies, in any order.
-        absolute, relative: a mean may move by the larger of `absolute` (in the metric's unit)
-            and `relative` times its size before.
+        tolerances: the first that matches a group counts; a group without one may not move.
         level: 1 - level is the chance of any false alarm where nothing changed.
     Raises:
         DataError: a side has two rows for the same group and repeat, or a tolerance is negative.
     """
-    if not (absolute >= 0 and relative >= 0):
-        raise DataError(
-            f"expected tolerances of 0 or more, got {absolute} and {relative}; drop the sign"
-        )
+    for one in tolerances:
+        if not (one.absolute >= 0 and one.relative >= 0):
+            raise DataError(
+                f"expected tolerances of 0 or more, got {one.absolute} and {one.relative} for "
+                f"{one.match}; drop the sign"
+            )
     old, new = _groups(before, "before"), _groups(after, "after")
     places = [place for place in old if place in new and old[place].keys() & new[place].keys()]
     tested = []
@@ -145,12 +170,12 @@ def compare(
     adjusted = holm([p for *_, p in tested])
     ranked = []
     for (place, x, y, difference, _), p in zip(tested, adjusted, strict=True):
-        tolerance = max(absolute, relative * abs(float(x.mean())))
+        tolerance = _allowed(place, tolerances).of(float(x.mean()))
         change = _change(place, x, y, difference, p, tolerance, 1 - level)
         size = abs(difference.value) / max(tolerance, 1e-12)
         ranked.append((not change.significant, -math.inf if math.isnan(size) else -size, change))
     changes = [change for *_, change in sorted(ranked, key=lambda entry: entry[:2])]
-    return Comparison(len(places), changes, _unpaired(old, new), _unpaired(new, old))
+    return Comparison(level, len(places), changes, _unpaired(old, new), _unpaired(new, old))
 
 
 def _groups(rows: Iterable[Row], side: str) -> dict[Place, Group]:
@@ -185,6 +210,12 @@ def _tested(place: Place, x: Values, y: Values, n: int, level: float) -> tuple[I
     return Interval(difference, difference, difference), 0.0
 
 
+def _allowed(place: Place, tolerances: Sequence[Tolerance]) -> Tolerance:
+    study, item, _, _, metric = place
+    name = f"{study}/{item}/{metric}"
+    return next((one for one in tolerances if fnmatchcase(name, one.match)), NONE)
+
+
 def _change(
     place: Place,
     x: Values,
@@ -207,7 +238,7 @@ def _change(
     study, item, cell, split, metric = place
     means = float(x.mean()), float(y.mean())
     about = (study, item, json.loads(cell), split, metric)
-    return Change(*about, *means, difference, p, len(x), significant, reason)
+    return Change(*about, *means, difference, p, len(x), tolerance, significant, reason)
 
 
 def _unpaired(mine: dict[Place, Group], other: dict[Place, Group]) -> list[Unpaired]:
@@ -219,58 +250,3 @@ def _unpaired(mine: dict[Place, Group], other: dict[Place, Group]) -> list[Unpai
             about = (study, item, json.loads(cell), split, metric)
             found.append(Unpaired(*about, n_rows, place not in other))
     return found
-
-
-# --- showing -----------------------------------------------------------------------------------
-
-
-def as_json(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as a plain dict; numbers that are not finite become null."""
-    return {"significant": comparison.significant, **_plain(asdict(comparison))}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def as_table(comparison: Comparison, limit: int) -> list[list[str]]:
-    """A comparison as header and at most `limit` lines of text, worst first.
-
-    Significant changes, rows that have gone, other changes, then rows that are new.
-    """
-    changes = [_line(change) for change in comparison.changes]
-    worst = sum(change.significant for change in comparison.changes)
-    gone = [_line_unpaired(rows, "gone") for rows in comparison.only_before]
-    new = [_line_unpaired(rows, "new") for rows in comparison.only_after]
-    return [
-        [*AXES, *NUMBERS, "verdict"],
-        *(changes[:worst] + gone + changes[worst:] + new)[:limit],
-    ]
-
-
-def _line(change: Change) -> list[str]:
-    verdict = "significant: " if change.significant else ""
-    return [
-        *_place(change),
-        f"{change.before:.4g}",
-        f"{change.after:.4g}",
-        f"{change.difference.value:+.4g}",
-        f"[{change.difference.low:+.4g}, {change.difference.high:+.4g}]",
-        f"{change.p:.2g}",
-        str(change.n_pairs),
-        verdict + change.reason,
-    ]
-
-
-def _line_unpaired(rows: Unpaired, what: str) -> list[str]:
-    verdict = f"{what}: {rows.n_rows} row{'s' if rows.n_rows > 1 else ''}"
-    return [*_place(rows), *[""] * len(NUMBERS), verdict + ("" if rows.whole else " of this cell")]
-
-
-def _place(entry: Change | Unpaired) -> list[str]:
-    cell = " ".join(f"{axis}={value}" for axis, value in sorted(entry.cell.items()))
-    return [entry.study, entry.item, cell, entry.split, entry.metric]

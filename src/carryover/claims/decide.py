@@ -1,0 +1,197 @@
+"""From an estimate to a verdict, by kind of claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+from carryover.claims.estimate import Estimate, estimate
+from carryover.claims.ledger import FINDINGS, Claim
+from carryover.claims.observations import Observation
+from carryover.claims.quantity import Quantity
+from carryover.claims.quantity import read as read_quantity
+from carryover.claims.runs import NotRun, Runs
+from carryover.claims.schema import Schema
+from carryover.claims.verdicts import judge
+from carryover.measure.combined import decide_side, decide_value
+from carryover.measure.statistics import holm
+
+ALPHA = 0.05
+AGREE, DISAGREE = "released data agree", "released data disagree"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What rows say of a claim.
+
+    Attributes:
+        verdict: ``reproduced``, ``not reproduced``, ``inconclusive`` or ``not run``; of released
+            results ``released data agree`` or ``released data disagree``, by the estimate.
+        value, low, high: the quantity with its 95 % interval; None where nothing was measured.
+        p: chance of a value so far on its side of the bound if the truth lay on it; None where
+            intervals of several checks decided.
+        origins: files that the numbers lie in.
+    """
+
+    verdict: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    n: str = ""
+    test: str = ""
+    reason: str = ""
+    origins: tuple[str, ...] = ()
+
+
+def decide(
+    claim: Claim, observations: list[Observation], runs: Runs | None, schema: Schema, released: bool
+) -> Decision:
+    """The verdict of some rows on a claim.
+
+    Args:
+        observations: of one preset, or the released ones.
+        runs: the same rows as the cut study's findings take them.
+    Raises:
+        NotRun: rows that the claim needs; names them.
+    """
+    quantity = claim.quantity[0]
+    if quantity.finding:
+        return _found(claim, quantity, runs)
+    if claim.kind == "order":
+        found = _order(claim, observations, schema)
+    else:
+        found = _one(claim, estimate(quantity, observations, schema.repeats))
+    if not released:
+        return found
+    reason = found.reason
+    if found.verdict.startswith("inconclusive"):
+        reason += "; the interval leaves it open"
+    return replace(found, verdict=AGREE if found.verdict in HELD else DISAGREE, reason=reason)
+
+
+HELD = ("reproduced", "inconclusive, holds")
+
+
+def settled(decision: Decision) -> Decision:
+    """The same without what only released results are judged by."""
+    return replace(decision, verdict=decision.verdict.split(",")[0])
+
+
+def _found(claim: Claim, quantity: Quantity, runs: Runs | None) -> Decision:
+    assert quantity.finding is not None
+    name, arguments = quantity.finding
+    if runs is None or not runs.test:
+        raise NotRun("rows of the cut study")
+    pairs = [arguments["pair"]] if "pair" in arguments else runs.pairs()
+    if len(pairs) != 1:
+        raise NotRun(f"one pair of source and target (there are {len(pairs)})")
+    finding = judge(claim.id, FINDINGS[claim.study][name], runs, pairs[0])
+    if finding.verdict == "not run":
+        raise NotRun(finding.reason.removeprefix("not run: "))
+    return Decision(
+        finding.verdict,
+        finding.value,
+        finding.low,
+        finding.high,
+        None,
+        "",
+        finding.test,
+        finding.reason,
+        (),
+    )
+
+
+def _one(claim: Claim, found: Estimate) -> Decision:
+    value, low, high = found.interval.value, found.interval.low, found.interval.high
+    if claim.kind == "equality":
+        worst = max(map(abs, found.values))
+        verdict = "reproduced" if worst <= found.blur + 1e-12 else "not reproduced"
+        reason = f"largest difference in any run {worst:.4g}"
+        return Decision(
+            verdict, value, low, high, None, found.n, "every run", reason, found.origins
+        )
+    if claim.kind == "value":
+        verdict, p, wanted = _near(found, claim.expected[0], claim.margin)
+        test = f"{found.test}; equivalence by two one-sided tests"
+    else:
+        verdict, p, wanted = _beyond(found, claim.margin, claim.above)
+        wanted += "" if claim.implied else f" (published {claim.expected[0]:.4g})"
+        test = found.test
+    reason = f"{value:.4f} [{low:.4f}, {high:.4f}], expected {wanted}"
+    return Decision(verdict, value, low, high, p, found.n, test, reason, found.origins)
+
+
+def _near(found: Estimate, expected: float, margin: float) -> tuple[str, float, str]:
+    """Verdict, p and what was wanted, of a value within a margin of the published one."""
+    ends = (expected - margin, expected + margin)
+    holds = ends[0] <= found.interval.value <= ends[1]
+    decided = decide_value(found.inner, found.interval, expected, margin)
+    chances = [found.p(end) for end in ends]
+    p = max(chances) / 2 if holds else min(chances)
+    wanted = f"within {margin:.4g} of {expected:.4g}"
+    return _open(decided, holds), p, wanted
+
+
+def _beyond(found: Estimate, bound: float, above: bool) -> tuple[str, float, str]:
+    side: Literal["above", "below"] = "above" if above else "below"
+    value = found.interval.value
+    holds = value > bound if above else value < bound
+    decided = decide_side(found.interval, bound, side)
+    return _open(decided, holds), found.p(bound), f"{side} {bound:.4g}"
+
+
+def _open(verdict: str, holds: bool) -> str:
+    """A verdict that says, where it is open, what the estimate alone would."""
+    return verdict if verdict != "inconclusive" else f"inconclusive, {'holds' if holds else 'no'}"
+
+
+def _order(claim: Claim, observations: list[Observation], schema: Schema) -> Decision:
+    """Every neighbour's difference above the margin; the smallest is the headline."""
+    found = []
+    for a, b in pairwise(claim.quantity):
+        text = f"({a.text}) - ({b.text})"
+        both = read_quantity(text, claim.split, schema, claim.id)
+        found.append((text, estimate(both, observations, schema.repeats)))
+    bound = claim.margin
+    each_one = [_beyond(each, bound, above=True) for _, each in found]
+    holds = all(each.interval.value > bound for _, each in found)
+    refuted = [p for verdict, p, _ in each_one if verdict == "not reproduced"]
+    decided = refuted or all(verdict == "reproduced" for verdict, _, _ in each_one)
+    verdict = "not reproduced" if refuted else "reproduced" if decided else "inconclusive"
+    p = min(1.0, min(refuted) * len(found)) if refuted else max(p for _, p, _ in each_one)
+    least = min((each for _, each in found), key=lambda each: each.interval.value)
+    reason = "; ".join(
+        f"{text}: {e.interval.value:+.4f} [{e.interval.low:+.4f}, {e.interval.high:+.4f}]"
+        for text, e in found
+    )
+    origins = tuple(sorted({origin for _, each in found for origin in each.origins}))
+    head = least.interval
+    return Decision(
+        _open(verdict, holds),
+        *(head.value, head.low, head.high, p, least.n),
+        f"{least.test}; every neighbour's difference above {bound:.4g}, the smallest shown",
+        reason,
+        origins,
+    )
+
+
+def corrected(decisions: list[Decision]) -> list[Decision]:
+    """Verdicts of one family (a study's claims on one preset) with Holm's correction.
+
+    A verdict that would not stand among all of the family becomes ``inconclusive``. Those decided
+    by several intervals at once have no p-value and stay.
+    """
+    places = [i for i, each in enumerate(decisions) if each.p is not None]
+    adjusted = holm([decisions[i].p or 0.0 for i in places])
+    found = list(decisions)
+    for i, p in zip(places, adjusted, strict=True):
+        if found[i].verdict in ("reproduced", "not reproduced") and p >= ALPHA:
+            found[i] = replace(
+                found[i],
+                verdict="inconclusive",
+                reason=f"{found[i].reason}; decided alone (p = {found[i].p:.2g}), not among the "
+                f"{len(places)} of its family (Holm: {p:.2g})",
+            )
+    return found

@@ -1,0 +1,206 @@
+"""A quantity's value with its interval: over repeats, or over the images of single runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from carryover.claims.lookup import look_up
+from carryover.claims.observations import Observation
+from carryover.claims.quantity import Field, Key, Quantity, Values
+from carryover.claims.runs import NotRun
+from carryover.measure.combined import (
+    combination,
+    combination_p,
+    drawn_interval,
+    drawn_p,
+    possible,
+    student,
+)
+from carryover.measure.statistics import Interval
+
+DRAWS = 2000
+SEED = 0  # of every bootstrap, so that equal rows give equal verdicts
+IMAGE_AXES = ("pair", "dataset", "task", "stream")  # axes that say which images were tested on
+
+Cells = dict[str, dict[Key, Observation]]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A quantity as rows have it.
+
+    Attributes:
+        interval: value and 95 % interval.
+        inner: the same at 90 %, for two one-sided tests.
+        p: two-sided chance of a value at least as far from a bound if the bound were true.
+        n: repeats and images, in words.
+        test: how the interval was made.
+        values: the quantity in each repeat; one where there are none.
+        blur: how far rounding or reading may have moved the value.
+        origins: where the numbers lie.
+    """
+
+    interval: Interval
+    inner: Interval
+    p: Callable[[float], float]
+    n: str
+    test: str
+    values: tuple[float, ...]
+    blur: float
+    origins: tuple[str, ...]
+
+
+def estimate(
+    quantity: Quantity, observations: list[Observation], repeat_axes: tuple[str, ...]
+) -> Estimate:
+    """The quantity from observations.
+
+    Two repeats or more that all terms share: Student's interval of the quantity's values by
+    repeat. Single runs: square-and-add of Wilson's intervals of the accuracies, those of one sign
+    over the same images taken to move as one; where the quantity is no weighted sum, a parametric
+    bootstrap. Rounding and reading are added as they are.
+
+    Raises:
+        NotRun: rows that it needs.
+        ConfigError: an axis is left open.
+    """
+    terms = {
+        text: look_up(term, observations, repeat_axes) for text, term in quantity.terms.items()
+    }
+    if not terms:
+        raise NotRun(f"a metric in {quantity.text}")
+    repeats = set.intersection(*(set(found) for found in terms.values()))
+    if not repeats:
+        raise NotRun("repeats that all terms have: " + ", ".join(map(str, quantity.terms.values())))
+    by_repeat: list[Cells] = [
+        {text: found[repeat] for text, found in terms.items()}
+        for repeat in sorted(repeats, key=str)
+    ]
+    if len(by_repeat) > 1:
+        return _over_repeats(quantity, by_repeat)
+    return (
+        _weighted_sum(quantity, by_repeat[0]) if quantity.linear else _drawn(quantity, by_repeat[0])
+    )
+
+
+def _over_repeats(quantity: Quantity, by_repeat: list[Cells]) -> Estimate:
+    values = [float(quantity.values(_numbers(cells))[0]) for cells in by_repeat]
+    step = max((1 / o.n for o in _leaves(by_repeat[0]) if o.n), default=0.0)
+    step = step if quantity.linear else 0.0
+    return Estimate(
+        student(values, step=step)[0],
+        student(values, step=step, level=0.9)[0],
+        lambda bound: student(values, bound, step)[1],
+        _counted(len(values), by_repeat[0]),
+        "Student's t over repeats",
+        tuple(values),
+        0.0,
+        _origins(by_repeat[0]),
+    )
+
+
+def _weighted_sum(quantity: Quantity, cells: Cells) -> Estimate:
+    value = float(quantity.values(_numbers(cells))[0])
+    weights = _weights(quantity, cells)
+    leaves = [(each, weights[id(each)]) for each in _leaves(cells) if weights[id(each)]]
+    blur = sum(abs(w) * o.plus_minus for o, w in leaves)
+    counted = [(o, w) for o, w in leaves if o.n]
+    proportions = [(round(o.value * o.n), o.n) for o, _ in counted]
+    images = [_images(o) for o, _ in counted]
+    parts = (proportions, [w for _, w in counted])
+    same = [images.index(each) for each in images]
+
+    def interval(level: float) -> Interval:
+        if not counted:
+            return Interval(value, value - blur, value + blur)
+        found = combination(*parts, level, same)
+        low, high = value + found.low - found.value, value + found.high - found.value
+        return Interval(value, low - blur, high + blur)
+
+    def p(bound: float) -> float:
+        if abs(value - bound) <= blur:
+            return 1.0
+        if not counted:
+            return 0.0
+        middle = combination(*parts, images=same).value
+        nearer = bound + blur if bound < value else bound - blur
+        return combination_p(*parts, nearer + middle - value, same)
+
+    test = "square-and-add of Wilson intervals over images" if counted else "rounding alone"
+    n, origins = _counted(1, cells), _origins(cells)
+    return Estimate(interval(0.95), interval(0.9), p, n, test, (value,), blur, origins)
+
+
+def _images(each: Observation) -> tuple[object, ...]:
+    """What tells the images that an accuracy is over from others."""
+    return (each.split, each.n, *(each.cell.get(axis) for axis in IMAGE_AXES))
+
+
+def _weights(quantity: Quantity, cells: Cells) -> dict[int, float]:
+    """How much the quantity moves with each observation; constant, since it is a weighted sum."""
+    places = {id(each): i for i, each in enumerate(_leaves(cells))}
+    moved = np.eye(len(places) + 1)[:-1]  # observation i is moved in case i, none in the last
+    values = quantity.values(
+        {
+            text: {key: each.value + moved[places[id(each)]] for key, each in found.items()}
+            for text, found in cells.items()
+        }
+    )
+    values = np.broadcast_to(values, len(places) + 1)
+    return {name: round(float(values[i] - values[-1]), 12) for name, i in places.items()}
+
+
+def _drawn(quantity: Quantity, cells: Cells) -> Estimate:
+    """Parametric bootstrap: every accuracy is drawn, and what rounding may have moved."""
+    value = float(quantity.values(_numbers(cells))[0])
+    random = np.random.default_rng(SEED)
+    drawn: dict[int, Values] = {}
+    for each in _leaves(cells):
+        values = np.full(DRAWS, each.value)
+        if each.n:
+            values = possible(each.value * each.n, each.n, DRAWS, random)
+        drawn[id(each)] = values + random.uniform(-each.plus_minus, each.plus_minus, DRAWS)
+    draws = quantity.values(
+        {
+            text: {key: drawn[id(each)] for key, each in found.items()}
+            for text, found in cells.items()
+        }
+    )
+    return Estimate(
+        drawn_interval(value, draws),
+        drawn_interval(value, draws, 0.9),
+        lambda bound: drawn_p(value, draws, bound),
+        _counted(1, cells),
+        f"parametric bootstrap over images, {DRAWS} draws, the wider of percentile and basic",
+        (value,),
+        0.0,
+        _origins(cells),
+    )
+
+
+def _numbers(cells: Cells) -> Mapping[str, Field]:
+    return {
+        text: {key: np.array([each.value]) for key, each in found.items()}
+        for text, found in cells.items()
+    }
+
+
+def _leaves(cells: Cells) -> list[Observation]:
+    """Observations of all terms, each once."""
+    found = {id(each): each for cells_of in cells.values() for each in cells_of.values()}
+    return list(found.values())
+
+
+def _counted(repeats: int, cells: Cells) -> str:
+    """``25 repeats x 4861 images``."""
+    images = sorted({each.n for each in _leaves(cells) if each.n})
+    over = f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}" if images else ""
+    runs = f"{repeats} repeats" if repeats > 1 else "1 run"
+    return f"{runs} x {over} images" if over else runs
+
+
+def _origins(cells: Cells) -> tuple[str, ...]:
+    return tuple(sorted({each.origin for each in _leaves(cells) if each.origin}))

@@ -1,0 +1,286 @@
+"""A claim's quantity: an expression over rows, read from text and evaluated.
+
+``accuracy(item="fr", fraction=0.001, cut=4) - accuracy(item="baseline", fraction=0.001)`` takes
+the two metrics' values; numbers, ``+ - * /`` and the functions below stand around them. An axis
+that a term leaves open must have one value in the rows, or be consumed by ``over=``. Repeats (the
+axes of kind ``repeat``) are never fixed: the expression has one value a repeat.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from carryover.claims.runs import NotRun
+from carryover.claims.schema import Schema
+from carryover.errors import ConfigError, listed
+from carryover.measure import streams
+
+Key = frozenset[tuple[str, Any]]  # axes that are open, and their values
+Values = NDArray[np.float64]  # [b], one for each of b cases that are worked out together
+Field = dict[Key, Values]
+Node = ast.expr
+
+
+@dataclass(frozen=True)
+class Term:
+    """A metric with some axes fixed, as it stands in a quantity."""
+
+    metric: str
+    split: str
+    fixed: tuple[tuple[str, Any], ...]
+
+    def __str__(self) -> str:
+        axes = ", ".join(f"{axis} {value}" for axis, value in self.fixed)
+        return f"{self.split} {self.metric}" + (f" ({axes})" if axes else "")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """An expression that was checked against the schema.
+
+    Attributes:
+        text: as it stands in the ledger.
+        finding: name and arguments of a finding (`FINDINGS` of a study), where it is one.
+    """
+
+    text: str
+    tree: Node
+    split: str
+    finding: tuple[str, dict[str, Any]] | None = None
+
+    @cached_property
+    def terms(self) -> dict[str, Term]:
+        """Terms by their text in the tree."""
+        return {
+            ast.unparse(node): _term(node, self.split)
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.Call) and _name(node) not in OVER
+        }
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is a sum of its terms' values with constant weights."""
+        for node in ast.walk(self.tree):
+            if (
+                isinstance(node, ast.Call)
+                and _name(node) in FUNCTIONS
+                and not (FUNCTIONS[_name(node)].linear)
+            ):
+                return False
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div):
+                sides = [node.right] if isinstance(node.op, ast.Div) else [node.left, node.right]
+                if all(any(isinstance(n, ast.Call) for n in ast.walk(side)) for side in sides):
+                    return False
+        return True
+
+    def values(self, fields: Mapping[str, Field]) -> Values:
+        """The value in each case, from the terms' values.
+
+        Raises:
+            NotRun: rows that it needs are not there.
+            ConfigError: an axis is left open.
+        """
+        found = _evaluate(self.tree, fields)
+        if len(found) != 1:
+            axes = sorted({axis for key in found for axis, _ in key})
+            raise ConfigError(
+                f"{self.text}: expected one value, got {len(found)} over {listed(axes)}; fix that "
+                "axis, or take it with over="
+            )
+        return next(iter(found.values()))
+
+
+def read(text: str, split: str, schema: Schema, where: str) -> Quantity:
+    """A quantity from its text.
+
+    Raises:
+        ConfigError: it does not parse, or names a metric, axis, item or function that the schema
+            lacks.
+    """
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except SyntaxError as error:
+        raise ConfigError(f"{where}: expected an expression, got {text!r} ({error.msg})") from error
+    if isinstance(tree, ast.Call) and _name(tree) in schema.findings:
+        arguments = _keywords(tree, where)
+        schema.expect_axes(arguments, where)
+        return Quantity(text, tree, split, (_name(tree), arguments))
+    _check(tree, schema, where)
+    return Quantity(text, tree, split)
+
+
+def _check(node: Node, schema: Schema, where: str) -> None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return _check(node.operand, schema, where)
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+        _check(node.left, schema, where)
+        return _check(node.right, schema, where)
+    if isinstance(node, ast.Call):
+        name, arguments = _name(node), _keywords(node, where)
+        if name not in FUNCTIONS:
+            schema.expect_metric(name, where)
+            if node.args:
+                raise ConfigError(f"{where}: expected {name}(axis=value), got a bare value")
+            return schema.expect_axes(arguments, where)
+        matrix = FUNCTIONS[name].matrix is not None
+        if matrix and not node.args:
+            return schema.expect_axes(arguments, where)
+        if not matrix and len(node.args) == 1 and list(arguments) == ["over"]:
+            schema.expect_axes({str(arguments["over"]): None}, where)
+            return _check(node.args[0], schema, where)
+        form = "axis=value" if matrix else 'METRIC(...), over="axis"'
+        raise ConfigError(f"{where}: expected {name}({form}), got {ast.unparse(node)}")
+    raise ConfigError(
+        f"{where}: expected numbers, + - * /, metrics and {listed(FUNCTIONS)}, got "
+        f"{ast.unparse(node)}"
+    )
+
+
+def _name(node: ast.Call) -> str:
+    return node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+
+
+def _keywords(node: ast.Call, where: str) -> dict[str, Any]:
+    try:
+        return {str(k.arg): ast.literal_eval(k.value) for k in node.keywords if k.arg}
+    except ValueError as error:
+        raise ConfigError(
+            f"{where}: expected plain values after =, got {ast.unparse(node)}"
+        ) from error
+
+
+def _term(node: ast.Call, split: str) -> Term:
+    fixed = _keywords(node, "quantity")
+    split = fixed.pop("split", split)
+    return Term(_name(node), split, tuple(sorted(fixed.items())))
+
+
+# --- values ------------------------------------------------------------------------------------
+
+
+def _evaluate(node: Node, fields: Mapping[str, Field]) -> Field:
+    if isinstance(node, ast.Constant):
+        return {frozenset(): np.array([float(node.value)])}  # type: ignore[arg-type]
+    if isinstance(node, ast.UnaryOp):
+        return {key: -value for key, value in _evaluate(node.operand, fields).items()}
+    if isinstance(node, ast.BinOp):
+        work = OPERATORS[type(node.op)]
+        return dict(_joined(_evaluate(node.left, fields), _evaluate(node.right, fields), work))
+    assert isinstance(node, ast.Call)
+    name = _name(node)
+    if name not in FUNCTIONS:
+        return fields[ast.unparse(node)]
+    function = FUNCTIONS[name]
+    if function.matrix is not None:
+        return {frozenset(): function.matrix(as_matrix(fields[ast.unparse(node)]))}
+    over = str(_keywords(node, name)["over"])
+    assert function.over is not None
+    return _consumed(_evaluate(node.args[0], fields), over, function.over, name)
+
+
+def _joined(
+    left: Field, right: Field, work: Callable[[Values, Values], Values]
+) -> Iterator[tuple[Key, Values]]:
+    """Pairs of cells that agree on the axes both have."""
+    met = False
+    for a, x in left.items():
+        for b, y in right.items():
+            both = dict(a)
+            if all(both.get(axis, value) == value for axis, value in b):
+                met = True
+                yield a | b, work(x, y)
+    if not met:
+        raise NotRun("cells in common")
+
+
+def _consumed(found: Field, over: str, work: OverAxis, name: str) -> Field:
+    groups: dict[Key, list[tuple[Any, Values]]] = {}
+    for key, values in found.items():
+        axes = dict(key)
+        if over not in axes:
+            raise NotRun(f"two values of {over} for {name}")
+        place = axes.pop(over)
+        groups.setdefault(frozenset(axes.items()), []).append((place, values))
+    done = {}
+    for key, pairs in groups.items():
+        pairs.sort(key=lambda pair: pair[0])
+        places = [place for place, _ in pairs]
+        done[key] = work(np.array(places), np.stack([values for _, values in pairs]))
+    return done
+
+
+def as_matrix(found: Field) -> streams.Matrix:
+    """Accuracy matrices ``[b, t+1, t]``; of a method that is never trained, all rows are row 0.
+
+    Raises:
+        NotRun: cells of it.
+    """
+    cells = {(dict(key)["after"], dict(key)["task"]): values for key, values in found.items()}
+    t = max(task for _, task in cells)
+    matrix = np.full((t + 1, t, max(map(len, cells.values()))), np.nan)
+    for (after, task), values in cells.items():
+        if after > t:
+            raise NotRun(f"a test of each of {after} tasks")
+        matrix[after, task - 1] = values
+    if np.isnan(matrix[1:]).all():
+        matrix[1:] = matrix[0]
+    if np.isnan(matrix[1:]).any():
+        raise NotRun(f"{int(np.isnan(matrix[1:, :, 0]).sum())} cells of an accuracy matrix")
+    return np.moveaxis(matrix, -1, 0)
+
+
+def _correlation(places: np.ndarray, values: np.ndarray) -> Values:
+    """Spearman's; 0 where all values are equal, or fewer than three."""
+    if len(places) < 3:
+        return np.zeros(values.shape[1])
+    ranks = stats.rankdata(values, axis=0)
+    centred = ranks - ranks.mean(axis=0)
+    order = stats.rankdata(places) - (len(places) + 1) / 2
+    size = np.sqrt((centred**2).sum(axis=0) * (order**2).sum())
+    return np.asarray(order @ centred / np.where(size == 0, 1, size))
+
+
+OverAxis = Callable[[np.ndarray, np.ndarray], Values]  # places [k] and values [k, b]
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of a quantity: over an axis, or of an accuracy matrix."""
+
+    linear: bool
+    over: OverAxis | None = None
+    matrix: Callable[[streams.Matrix], Values] | None = None
+
+
+OPERATORS: dict[type[ast.operator], Callable[[Values, Values], Values]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+FUNCTIONS = {
+    "mean": Function(True, lambda _, values: np.asarray(values.mean(axis=0))),
+    "best": Function(False, lambda _, values: np.asarray(values.max(axis=0))),
+    "worst": Function(False, lambda _, values: np.asarray(values.min(axis=0))),
+    "peak": Function(False, lambda places, values: places[values.argmax(axis=0)].astype(float)),
+    "correlation": Function(False, _correlation),
+    "transfer": Function(True, matrix=streams.transfer),
+    "average": Function(True, matrix=streams.average),
+    "last": Function(True, matrix=streams.last),
+    "learned": Function(True, matrix=streams.learned),
+    "forgetting": Function(False, matrix=streams.forgetting),
+    "backward": Function(True, matrix=streams.backward_transfer),
+}
+MATRICES = tuple(name for name, function in FUNCTIONS.items() if function.matrix)
+OVER = tuple(name for name in FUNCTIONS if name not in MATRICES)

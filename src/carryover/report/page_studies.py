@@ -1,0 +1,250 @@
+"""What the page says of each study before any number: question, figures, faults of the original."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure of a study: what it is a picture of, and what it shows."""
+
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of an original's protocol, and what a corrected run does in its place."""
+
+    matter: str
+    published: str
+    corrected: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study on the page.
+
+    Attributes:
+        title: its short name.
+        question: one sentence.
+        origin: whose published results are judged.
+        figures: by file name below ``reports/STUDY``; none for a study without a report, whose
+            section has claims only.
+        faults: what the original's protocol does, beside what a corrected run does.
+    """
+
+    title: str
+    question: str
+    origin: str
+    figures: dict[str, Shown]
+    faults: tuple[Fault, ...]
+
+
+STUDIES = {
+    "cuts": Study(
+        "Cuts",
+        "How many layers of a small CNN should be kept, and how does it depend on data?",
+        "tusharmanekar/mp-tl-study",
+        {
+            "difference": Shown(
+                "Line plots: accuracy gained by each cut, by share of the training images",
+                "Median accuracy minus the median from scratch, by share of the target training "
+                "images, one line a cut; bars are 95 % bootstrap intervals over paired repeats.",
+            ),
+            "box": Shown(
+                "Box plots: accuracy by cut and share of the training images",
+                "Accuracy by cut; boxes and dots over repeats, coloured by rank group, the dotted "
+                "line is the median from scratch.",
+            ),
+        },
+        (
+            Fault(
+                "tested on",
+                "the target's training part, images that were trained on included (CIFAR-10 FR and "
+                "the seed era: real test images)",
+                "real test images",
+            ),
+            Fault("best cut chosen by", "test accuracy", "validation accuracy"),
+            Fault(
+                "updates",
+                "more on more data: on MNIST 40 at 0.1 %, 280 at 100 %",
+                "300 at every share of the data",
+            ),
+            Fault(
+                "FR against FT on CIFAR-10",
+                "on different images: even the cut where both are the same networks differs",
+                "on the same images",
+            ),
+            Fault(
+                "weights at the end",
+                "best validated if stopped early, else the last",
+                "best validated",
+            ),
+            Fault(
+                "training from scratch",
+                "the same draws as FR at cut 0, so one experiment counts twice",
+                "the same images, its own weights and batches",
+            ),
+            Fault(
+                "repeats at 50 % and 100 %",
+                "5: no signed-rank test can fall below p = 0.0625",
+                "12: it can, also after Holm's correction over 28 pairs",
+            ),
+            Fault("validation part", "a random tenth", "a stratified tenth"),
+        ),
+    ),
+    "clusters": Study(
+        "Clusters",
+        "Do clusters of a layer's features tell which layers to keep?",
+        "tusharmanekar/mp-tl-study",
+        {
+            "predict": Shown(
+                "Scatter plots: a layer's clustering score against the accuracy of its cut",
+                "How well a layer's features cluster against the accuracy of the cut that keeps "
+                "the layer last.",
+            ),
+            "box": Shown(
+                "Box plots: adjusted Rand index by layer",
+                "Adjusted Rand index by layer; boxes and dots over repeats.",
+            ),
+        },
+        (
+            Fault(
+                "best and mean channel",
+                "in the seed era the channel's number entered its score",
+                "scores alone",
+            ),
+            Fault(
+                "which layers cluster best, and transfer best",
+                "two figures beside each other, no test",
+                "a rank correlation with an interval and an exact test; accuracy lost by the "
+                "layer that clusters best",
+            ),
+            Fault(
+                "accuracy it is held against",
+                "on training images",
+                "on test images, the best cut chosen on validation images",
+            ),
+        ),
+    ),
+    "adapt": Study(
+        "Adapt",
+        "Which of CLIP's weights should learn a new set of images, and how does it depend on data?",
+        "ayak2002/EC523_Chopped",
+        {},
+        (
+            Fault(
+                "more data hurts",
+                "from 60 % of the images on every model falls: partitions with 99 or 102 class "
+                "folders shift the labels",
+                "nested partitions with fixed labels and exact counts",
+            ),
+            Fault("loss", "softmax twice: it cannot fall below 3.63", "on raw logits"),
+            Fault(
+                "attention and MLP weights",
+                "tuned in half precision, where Adam's smallest term vanishes",
+                "tuned in single precision",
+            ),
+            Fault("budget", "epochs and learning rate differ from arm to arm", "the same updates"),
+            Fault("spread", "one run, whole per cent", "several seeds, intervals"),
+            Fault("zero-shot accuracy", "measured, not set beside the rest", "a line of its own"),
+        ),
+    ),
+    "continual": Study(
+        "Continual",
+        "Does freezing all, part or none of a pretrained encoder help it to learn tasks in turn?",
+        "jatkar123/Thesis_CL_FLAVA",
+        {},
+        (
+            Fault(
+                "accuracy reported for birds",
+                "11, 36 and 92 % on training images; on test images the first two are 4.9 and "
+                "5.0 %",
+                "on test images",
+            ),
+            Fault(
+                "replay",
+                "replayed images count towards training accuracy",
+                "images of the task alone",
+            ),
+            Fault("pixels", "rescaled twice, so that images are nearly constant", "rescaled once"),
+            Fault("loss", "a sigmoid before it bounds every logit", "on raw logits"),
+            Fault(
+                "learning rate, batch, epochs",
+                "differ between the arms that are compared",
+                "one budget, rates chosen on validation images",
+            ),
+            Fault(
+                "stream",
+                "chunks of one shuffled set: nothing shifts, so nothing can be forgotten",
+                "class by class, and real shifts",
+            ),
+            Fault(
+                "similarity of networks",
+                "a formula that is not CKA, of a network with itself, on one random image",
+                "centred linear CKA before and after training",
+            ),
+        ),
+    ),
+    "sequence": Study(
+        "Sequence",
+        "How can CLIP be tuned on one set after another and keep old sets and zero-shot transfer?",
+        "JuicedCooky/thesis, from Thunderbeee/ZSCL",
+        {},
+        (
+            Fault(
+                "second task",
+                "by the instructions it resumes a finished run: one step at learning rate 0",
+                "starts from the last weights with a new count",
+            ),
+            Fault(
+                "orthogonal gradients",
+                "a stored gradient is projected and applied again between samples",
+                "each step's own update is projected",
+            ),
+            Fault(
+                "shared adapters",
+                "the script leaves the adapters out: everything is tuned",
+                "adapters alone, their number of weights checked",
+            ),
+            Fault("settings chosen on", "test images of four sets", "a part held out of training"),
+            Fault("budget", "an eighth of the batch, five times the steps of its rival", "matched"),
+            Fault("spread", "one run each", "several seeds, intervals"),
+        ),
+    ),
+    "retrieval": Study(
+        "Retrieval",
+        "Does looking up stored representations help a classifier, and against noise?",
+        "alexchandler100/MAT_180",
+        {},
+        (
+            Fault(
+                "retrieval block",
+                "mixes up positions and channels even where it adds nothing",
+                "with nothing to add it leaves the network as it is",
+            ),
+            Fault(
+                "random entries",
+                "always the first entry, k times",
+                "drawn from all entries",
+            ),
+            Fault(
+                "accuracy reported",
+                "the highest of many estimates on 768 images",
+                "after the last step, on all test images",
+            ),
+            Fault(
+                "training images in the store",
+                "each finds itself in training, never in the test",
+                "itself left out",
+            ),
+            Fault(
+                "without retrieval",
+                "half the weights fewer, and no look at the store's training",
+                "as many weights, with an empty, a shuffled and a constant store",
+            ),
+        ),
+    ),
+}

@@ -1,0 +1,156 @@
+"""Quantities: what the schema refuses, and what an expression is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from carryover.claims.estimate import Estimate, estimate
+from carryover.claims.observations import Observation
+from carryover.claims.quantity import read
+from carryover.claims.runs import NotRun
+from carryover.claims.schema import Schema
+from carryover.errors import ConfigError
+from carryover.measure.statistics import mean_interval, proportions_difference, wilson
+
+SCHEMA = Schema(
+    "sequence",
+    ("plain", "distill"),
+    {"method": "text", "order": "text", "after": "integer", "task": "integer", "seed": "repeat"},
+    ("accuracy", "loss"),
+    ("a_finding",),
+)
+
+
+def seen(value: float, n: int = 100, item: str = "plain", **cell: Any) -> Observation:
+    plus_minus = cell.pop("plus_minus", 0.0)
+    metric, split = cell.pop("metric", "accuracy"), cell.pop("split", "test")
+    return Observation(item, cell, split, metric, value, n, plus_minus)
+
+
+def worth(text: str, *observations: Observation) -> Estimate:
+    return estimate(read(text, "test", SCHEMA, "x"), list(observations), SCHEMA.repeats)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("accuracy(method='a'", "an expression"),
+        ("precision(method='a')", "metric of sequence"),
+        ("accuracy(depth=1)", "axis of sequence"),
+        ("accuracy(seed=1)", "repeats are never fixed"),
+        ("accuracy(after='one')", "after as integer"),
+        ("accuracy(item='ogd')", "plain, distill"),
+        ("accuracy(split='dev')", "train, validation, test"),
+        ("accuracy('a')", "bare value"),
+        ("mean(accuracy(method='a'))", 'over="axis"'),
+        ("mean(accuracy(method='a'), over='depth')", "axis of sequence"),
+        ("transfer(accuracy())", "axis=value"),
+        ("accuracy() ** 2", r"\+ - \* /"),
+        ("accuracy", r"\+ - \* /"),
+        ("__import__('os')", "metric of sequence"),
+        ("accuracy(method=open('x'))", "plain values"),
+    ],
+)
+def test_what_rows_can_never_have_is_refused_when_it_is_written(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read(text, "test", SCHEMA, "claims/sequence.yaml x")
+
+
+def test_a_finding_is_named_with_its_arguments() -> None:
+    assert read("a_finding(method='a')", "test", SCHEMA, "x").finding == (
+        "a_finding",
+        {"method": "a"},
+    )
+
+
+def test_repeats_are_paired_and_have_students_interval() -> None:
+    rows = [seen(a, n=10_000, method="a", seed=i) for i, a in enumerate((0.5, 0.6, 0.7))]
+    rows += [seen(b, n=10_000, method="b", seed=i) for i, b in enumerate((0.4, 0.45, 0.65, 0.9))]
+    found = worth("accuracy(method='a') - accuracy(method='b')", *rows)
+    expected = mean_interval([0.1, 0.15, 0.05])
+    assert found.values == pytest.approx((0.1, 0.15, 0.05))
+    assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high))
+    assert found.n == "3 repeats x 10000 images"
+
+
+def test_a_single_run_has_the_interval_of_its_images() -> None:
+    one = worth("accuracy(method='a')", seen(0.7, method="a"))
+    both = worth(
+        "accuracy(method='a') - accuracy(method='b')", seen(0.7, method="a"), seen(0.6, method="b")
+    )
+    assert one.interval.low == pytest.approx(wilson(70, 100).low)
+    expected = proportions_difference(70, 100, 60, 100)
+    assert (both.interval.low, both.interval.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_rounding_widens_the_interval_as_it_is() -> None:
+    exact = worth("accuracy(method='a')", seen(0.7, method="a")).interval
+    read_by_eye = worth("accuracy(method='a')", seen(0.7, method="a", plus_minus=0.02)).interval
+    assert read_by_eye.low == pytest.approx(exact.low - 0.02)
+    assert read_by_eye.high == pytest.approx(exact.high + 0.02)
+    alone = worth("loss(method='a')", seen(1.5, n=0, method="a", metric="loss", plus_minus=0.1))
+    assert (alone.interval.low, alone.interval.high) == pytest.approx((1.4, 1.6))
+
+
+def test_functions_over_an_axis() -> None:
+    rows = [seen(v, method="a", task=t) for t, v in enumerate((0.5, 0.9, 0.7), 1)]
+    values = {
+        "mean": 0.7,
+        "best": 0.9,
+        "worst": 0.5,
+        "peak": 2.0,
+        "correlation": 0.5,
+    }
+    for name, value in values.items():
+        found = worth(f"{name}(accuracy(method='a'), over='task')", *rows)
+        assert found.interval.value == pytest.approx(value), name
+        assert found.interval.low <= value <= found.interval.high, name
+
+
+def test_an_axis_left_open_is_refused() -> None:
+    rows = [seen(0.5, method="a", task=1), seen(0.6, method="a", task=2)]
+    with pytest.raises(ConfigError, match="over task"):
+        worth("accuracy(method='a')", *rows)
+
+
+def test_two_rows_for_one_cell_are_refused() -> None:
+    with pytest.raises(ConfigError, match="got two"):
+        worth("accuracy(method='a')", seen(0.5, method="a"), seen(0.6, method="a"))
+
+
+def test_rows_that_are_missing_are_named() -> None:
+    with pytest.raises(NotRun, match="method b"):
+        worth("accuracy(method='b')", seen(0.5, method="a"))
+    with pytest.raises(NotRun, match="1 cells of an accuracy matrix"):
+        worth(
+            "last(method='a')",
+            *(seen(0.5, method="a", after=1, task=t) for t in (1, 2)),
+            seen(0.5, method="a", after=2, task=1),
+        )
+
+
+def test_an_accuracy_matrix_gives_transfer_and_last() -> None:
+    rows = [
+        seen(v, method="a", after=i, task=j)
+        for (i, j), v in {(1, 1): 0.9, (1, 2): 0.4, (2, 1): 0.5, (2, 2): 0.8}.items()
+    ]
+    assert worth("transfer(method='a')", *rows).interval.value == pytest.approx(0.4)
+    assert worth("last(method='a')", *rows).interval.value == pytest.approx(0.65)
+    zero = [seen(v, method="z", after=0, task=j) for j, v in ((1, 0.3), (2, 0.6))]
+    assert worth("transfer(method='z')", *zero).interval.value == pytest.approx(0.6)
+
+
+def test_runs_on_the_same_images_move_as_one() -> None:
+    """Eleven tests of one model on the same images tell no more than one."""
+    rows = [seen(0.5, n=100, method="a", after=i, task=1) for i in range(1, 12)]
+    found = worth("mean(accuracy(method='a', task=1), over='after')", *rows).interval
+    assert found.low == pytest.approx(wilson(50, 100).low)
+
+
+def test_a_mean_over_sets_weighs_their_images() -> None:
+    rows = [seen(0.5, n=100, method="a", task=1), seen(0.5, n=400, method="a", task=2)]
+    found = worth("mean(accuracy(method='a'), over='task')", *rows).interval
+    half = 1.96 * (0.25 / 100 / 4 + 0.25 / 400 / 4) ** 0.5
+    assert found.high - found.value == pytest.approx(half, rel=0.05)

@@ -1,0 +1,34 @@
+"""Measures of a stream of tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from carryover.measure import streams
+
+MATRIX = np.array(  # three tasks; rows: before, after one, two, three
+    [[0.3, 0.4, 0.5], [0.9, 0.2, 0.4], [0.7, 0.8, 0.3], [0.5, 0.9, 0.6]]
+)
+
+
+def test_measures_by_hand() -> None:
+    assert streams.transfer(MATRIX) == pytest.approx((0.2 + (0.4 + 0.3) / 2) / 2)
+    assert streams.average(MATRIX) == pytest.approx(5.3 / 9)
+    assert streams.last(MATRIX) == pytest.approx(2.0 / 3)
+    assert streams.learned(MATRIX) == pytest.approx((0.9 + 0.8 + 0.6) / 3)
+    assert streams.forgetting(MATRIX) == pytest.approx((0.9 - 0.5 + 0.8 - 0.9) / 2)
+    assert streams.backward_transfer(MATRIX) == pytest.approx((0.5 - 0.9 + 0.9 - 0.8) / 2)
+    assert streams.forward_transfer(MATRIX) == pytest.approx((0.8 - 0.4 + 0.6 - 0.5) / 2)
+
+
+def test_forgetting_is_negative_when_last_is_best() -> None:
+    rising = np.array([[0.1, 0.1], [0.5, 0.1], [0.7, 0.8]])
+    assert streams.forgetting(rising) == pytest.approx(-0.2)
+
+
+def test_a_model_that_never_changes_forgets_nothing() -> None:
+    same = np.tile([0.4, 0.6, 0.8], (4, 1))
+    assert streams.forgetting(same) == streams.backward_transfer(same) == 0
+    assert streams.transfer(same) == pytest.approx(0.7)
+    assert streams.average(same) == streams.last(same) == pytest.approx(0.6)
