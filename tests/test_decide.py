@@ -10,7 +10,7 @@ import pytest
 
 import ledger as small
 from carryover.claims.decide import Decision, corrected
-from carryover.claims.shown import as_json, as_markdown, listing, verdicts
+from carryover.claims.shown import as_json, as_markdown, listing, table, verdicts
 from carryover.claims.verify import ACCEPTED, Entry, accept, differing, verify
 
 SEEDS = range(5)
@@ -161,4 +161,6 @@ def test_what_vanishes_when_corrected_is_a_pair(tmp_path: Path) -> None:
 def test_lists_and_tables_name_every_claim(tmp_path: Path) -> None:
     decided(tmp_path, 0.05)
     assert listing(tmp_path, "adapt").endswith("Tuning layer norms beats the probe.\n1 claims")
-    assert "| adapt-gain | mini | reproduced | 0.05 |" in as_markdown(verify(tmp_path))
+    entries = verify(tmp_path)
+    assert "| adapt-gain | mini | reproduced | 0.05 |" in as_markdown(entries)
+    assert table(entries).lines[1][:3] == ("adapt-gain", "published", "not run")

@@ -1,7 +1,7 @@
 """Verdicts as people and programs read them: JSON, Markdown, and what the command line prints.
 
-The stage ``claims`` writes ``reports/claims.json`` and ``reports/claims.md``, and all rows that
-there are to ``reports/results.parquet``.
+The stage ``claims`` writes ``reports/claims.{json,md,csv,tex}``, and all rows that there are to
+``reports/results.parquet``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from carryover.claims.verify import CLAIMS, Entry, differing, verify
 from carryover.errors import pick
 from carryover.files import write_text
 from carryover.report.export_rows import all_rows, write_parquet
-from carryover.report.tables import Table, markdown
+from carryover.report.tables import Table, latex, markdown, to_csv
 
 REPORTS = Path("reports")
 VERDICTS = (
@@ -33,6 +33,10 @@ def stage(params: object, item: str, context: run.Context) -> None:
     write_parquet(rows, REPORTS / "results.parquet")
     write_text(REPORTS / "claims.json", json.dumps(as_json(entries), indent=1) + "\n")
     write_text(REPORTS / "claims.md", as_markdown(entries))
+    every = table(entries)
+    write_text(REPORTS / "claims.csv", to_csv(every.header, every.lines))
+    numbers = Table(every.title, every.header[:8], [line[:8] for line in every.lines])
+    write_text(REPORTS / "claims.tex", latex(counted(scorecard(entries))) + latex(numbers))
 
 
 def listing(root: Path, study: str) -> str:
@@ -151,26 +155,33 @@ def counted(card: dict[str, dict[str, int]]) -> Table:
     )
 
 
-def as_markdown(entries: list[Entry]) -> str:
-    """Scorecard and all verdicts as Markdown tables."""
-    counts = counted(scorecard(entries))
+def table(entries: list[Entry]) -> Table:
+    """Every claim from every kind of evidence, a line each."""
+    header = (
+        *("claim", "evidence", "verdict", "value", "low", "high", "p", "n", "published", "margin"),
+        *("statement", "reason"),
+    )
     lines = [
-        [
+        (
             entry.claim.id,
             entry.evidence,
             entry.decision.verdict,
-            _number(entry.decision.value),
-            f"{_number(entry.decision.low)} to {_number(entry.decision.high)}"
-            if entry.decision.value is not None
-            else "",
+            *map(_number, (entry.decision.value, entry.decision.low, entry.decision.high)),
+            _number(entry.decision.p),
+            entry.decision.n,
+            "" if entry.claim.implied else ", ".join(map(_number, entry.claim.expected)),
+            _number(entry.claim.margin),
             entry.claim.statement,
             entry.decision.reason,
-        ]
+        )
         for entry in entries
     ]
-    header = ["claim", "evidence", "verdict", "value", "95 %", "statement", "reason"]
-    all_ = Table("Every claim from every kind of evidence.", header, lines)
-    return f"# Claims\n\n{markdown(counts)}\n{markdown(all_)}"
+    return Table("Every claim from every kind of evidence; 95 % intervals.", header, lines)
+
+
+def as_markdown(entries: list[Entry]) -> str:
+    """Scorecard and all verdicts as Markdown tables."""
+    return f"# Claims\n\n{markdown(counted(scorecard(entries)))}\n{markdown(table(entries))}"
 
 
 def _number(value: float | None) -> str:
