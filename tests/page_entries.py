@@ -39,6 +39,7 @@ def entry(name: str, evidence: str, verdict: str, **changes: Any) -> dict[str, A
         "split": "test",
         "expected": 0.161,
         "implied": False,
+        "wanted": "",
         "margin": 0.02,
         "verdict": verdict,
         "value": 0.08137 if ran else None,

@@ -12,6 +12,7 @@ import ledger as small
 from carryover.claims.decide import Decision, corrected
 from carryover.claims.shown import as_json, as_markdown, listing, table, verdicts
 from carryover.claims.verify import ACCEPTED, Entry, accept, differing, verify
+from carryover.errors import DataError
 
 SEEDS = range(5)
 NOISE = (-0.01, 0.0, 0.01, 0.005, -0.005)
@@ -94,6 +95,23 @@ def test_released_results_agree_or_disagree_and_never_mix_with_rows(tmp_path: Pa
     assert found["released"].decision.value == pytest.approx(0.05)
     assert found["released"].made_from["rows"] == ["claims/released/adapt.csv (README at 00bc0f7)"]
     assert found["mini"].decision.verdict == "not run"
+
+
+@pytest.mark.parametrize("value", ["nan", "1.7"])
+def test_a_released_number_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
+    folder = small.write(tmp_path, {})
+    (folder / "released/adapt.csv").write_text(
+        "item,cell,split,metric,value,n,plus_minus,source\n"
+        f"probe,method=probe,test,accuracy,{value},25250,0.005,README\n"
+    )
+    with pytest.raises(DataError, match=r"adapt\.csv:2: expected an accuracy in 0\.\.1"):
+        verify(tmp_path)
+
+
+def test_a_refuted_value_has_the_p_of_the_nearer_end(tmp_path: Path) -> None:
+    found = decided(tmp_path, 0.1, 5, kind="value", margin=0.02).decision
+    nearer = decided(tmp_path, 0.1, 5, margin=0.07, expected=0.05).decision
+    assert found.p == pytest.approx(nearer.p)
 
 
 def test_holm_takes_back_what_only_stands_alone() -> None:

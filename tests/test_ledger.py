@@ -40,6 +40,14 @@ def test_a_claim_is_read_as_it_stands(tmp_path: Path) -> None:
         ({"margin": 0.05}, "does not lie on"),
         ({"colour": "red"}, "expected the keys"),
         ({"kind": "equality"}, "expected 0 and a margin of 0"),
+        ({"quantity": 5}, "quantity: expected text"),
+        ({"margin": True}, "finite numbers"),
+        ({"expected_n": 25250.7}, "a number of images"),
+        ({"expected_n": -7}, "a number of images"),
+        ({"presets": ["mini", "mini"]}, "presets: expected"),
+        ({"presets": [["mini"]]}, "presets: expected"),
+        ({"implied": "no"}, "true or false"),
+        ({"kind": "value", "margin": -1.0}, "0 or more"),
     ],
 )
 def test_a_faulty_claim_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
@@ -93,6 +101,24 @@ def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
 def test_an_id_stands_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="adapt-gain twice"):
         read(small.write(tmp_path, {}, {}))
+
+
+@pytest.mark.parametrize(
+    ("text", "got"), [("", "nothing"), ("a: 1\n", "dict"), ("\t- a\n", "YAML")]
+)
+def test_a_file_that_is_no_list_of_claims_is_refused(tmp_path: Path, text: str, got: str) -> None:
+    folder = small.write(tmp_path, {})
+    (folder / "adapt.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=got):
+        read(folder)
+
+
+def test_claims_that_have_gone_are_missed_where_results_were_released(tmp_path: Path) -> None:
+    folder = small.write(tmp_path, {})
+    (folder / "released/adapt.csv").write_text("")
+    (folder / "adapt.yaml").unlink()
+    with pytest.raises(ConfigError, match="expected the claims of adapt, found no file"):
+        read(folder)
 
 
 def test_the_committed_ledger_is_whole() -> None:

@@ -173,9 +173,10 @@ def test_the_address_chooses_claims(tab: Tab, url: str) -> None:
     assert tab.evaluate(SHOWN) == ALL[:-1]
     tab.open(f"{url}#verdict=not+run+in+any+preset&evidence=own")
     assert tab.evaluate(SHOWN) == ALL[2:]
-    tab.open(f"{url}#study=adapt")
-    assert tab.evaluate(SHOWN) == []
-    assert tab.evaluate("document.getElementById('adapt').checkVisibility()")
+    tab.open(f"{url}#study=retrieval")
+    assert tab.evaluate(SHOWN) == ALL[-1:]
+    assert tab.evaluate("document.getElementById('retrieval').checkVisibility()")
+    assert not tab.evaluate("document.getElementById('cuts').checkVisibility()")
     tab.open(f"{url}#study=nonsense&verdict=")
     assert tab.evaluate(SHOWN) == ALL
 

@@ -51,6 +51,11 @@ def worth(text: str, *observations: Observation) -> Estimate:
         ("accuracy", r"\+ - \* /"),
         ("__import__('os')", "metric of sequence"),
         ("accuracy(method=open('x'))", "plain values"),
+        ("accuracy(method={[]: 1})", "plain values"),
+        ("accuracy(method='a', method='b')", "each axis once"),
+        ("accuracy(**{'method': 'a'})", "each axis once"),
+        ("accuracy() / 0", "divisor other than 0"),
+        ("+".join(["accuracy()"] * 500), "at most 1000 characters"),
     ],
 )
 def test_what_rows_can_never_have_is_refused_when_it_is_written(text: str, said: str) -> None:
@@ -90,8 +95,50 @@ def test_rounding_widens_the_interval_as_it_is() -> None:
     read_by_eye = worth("accuracy(method='a')", seen(0.7, method="a", plus_minus=0.02)).interval
     assert read_by_eye.low == pytest.approx(exact.low - 0.02)
     assert read_by_eye.high == pytest.approx(exact.high + 0.02)
+
+
+def test_a_single_run_over_unknown_images_has_no_interval() -> None:
     alone = worth("loss(method='a')", seen(1.5, n=0, method="a", metric="loss", plus_minus=0.1))
-    assert (alone.interval.low, alone.interval.high) == pytest.approx((1.4, 1.6))
+    assert (alone.value, alone.interval, alone.p) == (1.5, None, None)
+    assert alone.test.endswith("no interval; rounding or reading moves it by up to 0.1")
+    mixed = [seen(0.7, method="a"), seen(0.6, n=0, method="b")]
+    assert worth("accuracy(method='a') - accuracy(method='b')", *mixed).interval is None
+
+
+def test_equal_values_of_few_repeats_have_no_interval() -> None:
+    rows = [
+        seen(v, n=0, method="a", task=t, seed=s) for s in (0, 1) for t, v in ((1, 0.2), (2, 0.3))
+    ]
+    found = worth("peak(accuracy(method='a'), over='task')", *rows)
+    assert (found.value, found.interval) == (2.0, None)
+
+
+def test_a_cell_without_its_partner_is_missed() -> None:
+    rows = [seen(0.6, method="a", task=t) for t in (1, 2)] + [seen(0.5, method="b", task=1)]
+    rows += [seen(0.5, method="b", task=3)]
+    with pytest.raises(NotRun, match="other side at task 2; task 3"):
+        worth("mean(accuracy(method='a') - accuracy(method='b'), over='task')", *rows)
+
+
+def test_a_repeat_that_lacks_a_cell_is_left_out() -> None:
+    rows = [seen(0.1 * s + 0.2 * t, method="a", task=t, seed=s) for s in (0, 1, 2) for t in (1, 2)]
+    found = worth("mean(accuracy(method='a'), over='task')", *rows[:-1])
+    assert found.values == pytest.approx((0.3, 0.4))
+
+
+def test_a_trend_of_few_places_is_never_sure() -> None:
+    rows = [seen(v, n=10_000, method="a", task=t) for t, v in enumerate((0.9, 0.7, 0.5, 0.3))]
+    found = worth("correlation(accuracy(method='a'), over='task')", *rows)
+    assert found.value == -1
+    assert found.p is not None
+    assert found.p(0.0) == pytest.approx(2 / 24)
+    assert "4 places in order: no p below 0.083" in found.test
+
+
+def test_a_method_that_was_killed_before_its_first_task_is_not_run() -> None:
+    rows = [seen(0.5, method="zscl", after=0, task=t) for t in (1, 2)]
+    with pytest.raises(NotRun, match="4 cells"):
+        worth("last(method='zscl')", *rows)
 
 
 def test_functions_over_an_axis() -> None:
@@ -138,8 +185,8 @@ def test_an_accuracy_matrix_gives_transfer_and_last() -> None:
     ]
     assert worth("transfer(method='a')", *rows).interval.value == pytest.approx(0.4)
     assert worth("last(method='a')", *rows).interval.value == pytest.approx(0.65)
-    zero = [seen(v, method="z", after=0, task=j) for j, v in ((1, 0.3), (2, 0.6))]
-    assert worth("transfer(method='z')", *zero).interval.value == pytest.approx(0.6)
+    zero = [seen(v, method="zero-shot", after=0, task=j) for j, v in ((1, 0.3), (2, 0.6))]
+    assert worth("transfer(method='zero-shot')", *zero).interval.value == pytest.approx(0.6)
 
 
 def test_runs_on_the_same_images_move_as_one() -> None:

@@ -13,7 +13,6 @@ from carryover.claims.quantity import Quantity
 from carryover.claims.quantity import read as read_quantity
 from carryover.claims.runs import NotRun, Runs
 from carryover.claims.schema import Schema
-from carryover.claims.verdicts import judge
 from carryover.measure.combined import decide_side, decide_value
 from carryover.measure.statistics import holm
 
@@ -31,6 +30,7 @@ class Decision:
         value, low, high: the quantity with its 95 % interval; None where nothing was measured.
         p: chance of a value so far on its side of the bound if the truth lay on it; None where
             intervals of several checks decided.
+        wanted: what was asked of the value; "" where the ledger's margin says it.
         origins: files that the numbers lie in.
     """
 
@@ -43,6 +43,7 @@ class Decision:
     test: str = ""
     reason: str = ""
     origins: tuple[str, ...] = ()
+    wanted: str = ""
 
 
 def decide(
@@ -58,8 +59,8 @@ def decide(
     """
     quantity = claim.quantity[0]
     if quantity.finding:
-        return _found(claim, quantity, runs)
-    if claim.kind == "order":
+        found = _found(claim, quantity, runs)
+    elif claim.kind == "order":
         found = _order(claim, observations, schema)
     else:
         found = _one(claim, estimate(quantity, observations, schema.repeats))
@@ -87,24 +88,27 @@ def _found(claim: Claim, quantity: Quantity, runs: Runs | None) -> Decision:
     pairs = [arguments["pair"]] if "pair" in arguments else runs.pairs()
     if len(pairs) != 1:
         raise NotRun(f"one pair of source and target (there are {len(pairs)})")
-    finding = judge(claim.id, FINDINGS[claim.study][name], runs, pairs[0])
-    if finding.verdict == "not run":
-        raise NotRun(finding.reason.removeprefix("not run: "))
+    kind = FINDINGS[claim.study][name]
+    finding = kind.find(runs, pairs[0])
+    head, verdict = finding.headline, "reproduced" if finding.holds else "not reproduced"
+    if not finding.decided:
+        verdict = f"inconclusive, {'holds' if finding.holds else 'no'}"
+    counted = head.low == head.high
     return Decision(
-        finding.verdict,
-        finding.value,
-        finding.low,
-        finding.high,
-        None,
-        "",
-        finding.test,
-        finding.reason,
-        (),
+        verdict,
+        head.value,
+        None if counted else head.low,
+        None if counted else head.high,
+        finding.p,
+        test=finding.test,
+        reason=finding.reason,
+        wanted=finding.wanted,
     )
 
 
 def _one(claim: Claim, found: Estimate) -> Decision:
-    value, low, high = found.interval.value, found.interval.low, found.interval.high
+    value, wide = found.value, found.interval
+    low, high = (wide.low, wide.high) if wide else (None, None)
     if claim.kind == "equality":
         worst = max(map(abs, found.values))
         verdict = "reproduced" if worst <= found.blur + 1e-12 else "not reproduced"
@@ -114,32 +118,38 @@ def _one(claim: Claim, found: Estimate) -> Decision:
         )
     if claim.kind == "value":
         verdict, p, wanted = _near(found, claim.expected[0], claim.margin)
-        test = f"{found.test}; equivalence by two one-sided tests"
+        test = f"{found.test}; equivalence by two one-sided tests" if wide else found.test
     else:
         verdict, p, wanted = _beyond(found, claim.margin, claim.above)
         wanted += "" if claim.implied else f" (published {claim.expected[0]:.4g})"
         test = found.test
-    reason = f"{value:.4f} [{low:.4f}, {high:.4f}], expected {wanted}"
+    bounds = f" [{low:.4f}, {high:.4f}]" if wide else ""
+    reason = f"{value:.4f}{bounds}, expected {wanted}"
     return Decision(verdict, value, low, high, p, found.n, test, reason, found.origins)
 
 
-def _near(found: Estimate, expected: float, margin: float) -> tuple[str, float, str]:
+def _near(found: Estimate, expected: float, margin: float) -> tuple[str, float | None, str]:
     """Verdict, p and what was wanted, of a value within a margin of the published one."""
     ends = (expected - margin, expected + margin)
-    holds = ends[0] <= found.interval.value <= ends[1]
-    decided = decide_value(found.inner, found.interval, expected, margin)
-    chances = [found.p(end) for end in ends]
-    p = max(chances) / 2 if holds else min(chances)
+    holds = ends[0] <= found.value <= ends[1]
     wanted = f"within {margin:.4g} of {expected:.4g}"
-    return _open(decided, holds), p, wanted
+    if found.interval is None or found.inner is None or found.p is None:
+        return _open("inconclusive", holds), None, wanted
+    decided = decide_value(found.inner, found.interval, expected, margin)
+    nearest = max(found.p(end) for end in ends)
+    return _open(decided, holds), nearest / 2 if holds else nearest, wanted
 
 
-def _beyond(found: Estimate, bound: float, above: bool) -> tuple[str, float, str]:
+def _beyond(found: Estimate, bound: float, above: bool) -> tuple[str, float | None, str]:
+    """The same, of a value on a side of a bound."""
     side: Literal["above", "below"] = "above" if above else "below"
-    value = found.interval.value
-    holds = value > bound if above else value < bound
-    decided = decide_side(found.interval, bound, side)
-    return _open(decided, holds), found.p(bound), f"{side} {bound:.4g}"
+    holds = found.value > bound if above else found.value < bound
+    wanted = f"{side} {bound:.4g}"
+    if found.interval is None or found.p is None:
+        return _open("inconclusive", holds), None, wanted
+    p = found.p(bound)
+    decided = decide_side(found.interval, bound, side) if p < ALPHA else "inconclusive"
+    return _open(decided, holds), p, wanted
 
 
 def _open(verdict: str, holds: bool) -> str:
@@ -156,25 +166,28 @@ def _order(claim: Claim, observations: list[Observation], schema: Schema) -> Dec
         found.append((text, estimate(both, observations, schema.repeats)))
     bound = claim.margin
     each_one = [_beyond(each, bound, above=True) for _, each in found]
-    holds = all(each.interval.value > bound for _, each in found)
-    refuted = [p for verdict, p, _ in each_one if verdict == "not reproduced"]
-    decided = refuted or all(verdict == "reproduced" for verdict, _, _ in each_one)
+    holds = all(each.value > bound for _, each in found)
+    chances = [p for _, p, _ in each_one if p is not None]
+    refuted = [p for verdict, p, _ in each_one if verdict == "not reproduced" and p is not None]
+    decided = all(verdict == "reproduced" for verdict, _, _ in each_one)
     verdict = "not reproduced" if refuted else "reproduced" if decided else "inconclusive"
-    p = min(1.0, min(refuted) * len(found)) if refuted else max(p for _, p, _ in each_one)
-    least = min((each for _, each in found), key=lambda each: each.interval.value)
-    reason = "; ".join(
-        f"{text}: {e.interval.value:+.4f} [{e.interval.low:+.4f}, {e.interval.high:+.4f}]"
-        for text, e in found
-    )
+    p = min(1.0, min(refuted) * len(found)) if refuted else max(chances, default=None)
+    least = min((each for _, each in found), key=lambda each: each.value)
+    reason = "; ".join(f"{text}: {_shown(each)}" for text, each in found)
     origins = tuple(sorted({origin for _, each in found for origin in each.origins}))
-    head = least.interval
+    low, high = (least.interval.low, least.interval.high) if least.interval else (None, None)
     return Decision(
         _open(verdict, holds),
-        *(head.value, head.low, head.high, p, least.n),
+        *(least.value, low, high, p, least.n),
         f"{least.test}; every neighbour's difference above {bound:.4g}, the smallest shown",
         reason,
         origins,
     )
+
+
+def _shown(found: Estimate) -> str:
+    wide = found.interval
+    return f"{found.value:+.4f}" + (f" [{wide.low:+.4f}, {wide.high:+.4f}]" if wide else "")
 
 
 def corrected(decisions: list[Decision]) -> list[Decision]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import factorial
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +21,12 @@ from carryover.measure.combined import (
     possible,
     student,
 )
+from carryover.measure.ordering import permutation_p
 from carryover.measure.statistics import Interval
 
 DRAWS = 2000
 SEED = 0  # of every bootstrap, so that equal rows give equal verdicts
+FEW = 6  # equal values of fewer repeats say nothing of the scatter
 IMAGE_AXES = ("pair", "dataset", "task", "stream")  # axes that say which images were tested on
 
 Cells = dict[str, dict[Key, Observation]]
@@ -33,9 +37,11 @@ class Estimate:
     """A quantity as rows have it.
 
     Attributes:
-        interval: value and 95 % interval.
+        value: the quantity.
+        interval: value and 95 % interval; None where nothing says how sure it is.
         inner: the same at 90 %, for two one-sided tests.
-        p: two-sided chance of a value at least as far from a bound if the bound were true.
+        p: two-sided chance of a value at least as far from a bound if the bound were true; None
+            with the interval.
         n: repeats and images, in words.
         test: how the interval was made.
         values: the quantity in each repeat; one where there are none.
@@ -43,9 +49,10 @@ class Estimate:
         origins: where the numbers lie.
     """
 
-    interval: Interval
-    inner: Interval
-    p: Callable[[float], float]
+    value: float
+    interval: Interval | None
+    inner: Interval | None
+    p: Callable[[float], float] | None
     n: str
     test: str
     values: tuple[float, ...]
@@ -59,9 +66,10 @@ def estimate(
     """The quantity from observations.
 
     Two repeats or more that all terms share: Student's interval of the quantity's values by
-    repeat. Single runs: square-and-add of Wilson's intervals of the accuracies, those of one sign
-    over the same images taken to move as one; where the quantity is no weighted sum, a parametric
-    bootstrap. Rounding and reading are added as they are.
+    repeat; repeats that lack a cell are left out. Single runs: square-and-add of Wilson's
+    intervals of the accuracies, those of one sign over the same images taken to move as one; where
+    the quantity is no weighted sum, a parametric bootstrap. Rounding and reading are added as they
+    are. No interval where it is unknown over how many images a single run is.
 
     Raises:
         NotRun: rows that it needs.
@@ -72,7 +80,7 @@ def estimate(
     }
     if not terms:
         raise NotRun(f"a metric in {quantity.text}")
-    repeats = set.intersection(*(set(found) for found in terms.values()))
+    repeats = set.intersection(*(_whole(found) for found in terms.values()))
     if not repeats:
         raise NotRun("repeats that all terms have: " + ", ".join(map(str, quantity.terms.values())))
     by_repeat: list[Cells] = [
@@ -81,25 +89,52 @@ def estimate(
     ]
     if len(by_repeat) > 1:
         return _over_repeats(quantity, by_repeat)
-    return (
-        _weighted_sum(quantity, by_repeat[0]) if quantity.linear else _drawn(quantity, by_repeat[0])
-    )
+    unknown = [each for each in _leaves(by_repeat[0]) if not each.n]
+    if unknown:
+        return _unsure(quantity, by_repeat[0])
+    return (_weighted_sum if quantity.linear else _drawn)(quantity, by_repeat[0])
+
+
+def _whole(found: dict[Any, dict[Key, Observation]]) -> set[Any]:
+    """Repeats that have every cell that any of them has."""
+    cells = {key for some in found.values() for key in some}
+    return {repeat for repeat, some in found.items() if some.keys() == cells}
 
 
 def _over_repeats(quantity: Quantity, by_repeat: list[Cells]) -> Estimate:
     values = [float(quantity.values(_numbers(cells))[0]) for cells in by_repeat]
     step = max((1 / o.n for o in _leaves(by_repeat[0]) if o.n), default=0.0)
     step = step if quantity.linear else 0.0
+    n, origins = _counted(len(values), by_repeat[0]), _origins(by_repeat[0])
+    value, test = float(np.mean(values)), "Student's t over repeats"
+    if step == 0 and len(values) < FEW and len(set(values)) == 1:
+        test = "equal in few repeats: no interval"
+        return Estimate(value, None, None, None, n, test, tuple(values), 0.0, origins)
     return Estimate(
+        value,
         student(values, step=step)[0],
         student(values, step=step, level=0.9)[0],
         lambda bound: student(values, bound, step)[1],
-        _counted(len(values), by_repeat[0]),
-        "Student's t over repeats",
+        n,
+        test,
         tuple(values),
         0.0,
-        _origins(by_repeat[0]),
+        origins,
     )
+
+
+def _unsure(quantity: Quantity, cells: Cells) -> Estimate:
+    """A single run of which nothing says over how many images it is, or what it scatters by."""
+    numbers = _numbers(cells)
+    value = float(quantity.values(numbers)[0])
+    blur = 0.0
+    if quantity.linear:
+        weights = _weights(quantity, cells)
+        blur = sum(abs(weights[id(o)]) * o.plus_minus for o in _leaves(cells))
+    test = "one run, images unknown: no interval"
+    test += f"; rounding or reading moves it by up to {blur:.2g}" if blur else ""
+    n, origins = _counted(1, cells), _origins(cells)
+    return Estimate(value, None, None, None, n, test, (value,), blur, origins)
 
 
 def _weighted_sum(quantity: Quantity, cells: Cells) -> Estimate:
@@ -107,15 +142,12 @@ def _weighted_sum(quantity: Quantity, cells: Cells) -> Estimate:
     weights = _weights(quantity, cells)
     leaves = [(each, weights[id(each)]) for each in _leaves(cells) if weights[id(each)]]
     blur = sum(abs(w) * o.plus_minus for o, w in leaves)
-    counted = [(o, w) for o, w in leaves if o.n]
-    proportions = [(round(o.value * o.n), o.n) for o, _ in counted]
-    images = [_images(o) for o, _ in counted]
-    parts = (proportions, [w for _, w in counted])
+    proportions = [(round(o.value * o.n), o.n) for o, _ in leaves]
+    images = [_images(o) for o, _ in leaves]
+    parts = (proportions, [w for _, w in leaves])
     same = [images.index(each) for each in images]
 
     def interval(level: float) -> Interval:
-        if not counted:
-            return Interval(value, value - blur, value + blur)
         found = combination(*parts, level, same)
         low, high = value + found.low - found.value, value + found.high - found.value
         return Interval(value, low - blur, high + blur)
@@ -123,15 +155,21 @@ def _weighted_sum(quantity: Quantity, cells: Cells) -> Estimate:
     def p(bound: float) -> float:
         if abs(value - bound) <= blur:
             return 1.0
-        if not counted:
-            return 0.0
         middle = combination(*parts, images=same).value
         nearer = bound + blur if bound < value else bound - blur
         return combination_p(*parts, nearer + middle - value, same)
 
-    test = "square-and-add of Wilson intervals over images" if counted else "rounding alone"
-    n, origins = _counted(1, cells), _origins(cells)
-    return Estimate(interval(0.95), interval(0.9), p, n, test, (value,), blur, origins)
+    return Estimate(
+        value,
+        interval(0.95),
+        interval(0.9),
+        p,
+        _counted(1, cells),
+        "square-and-add of Wilson intervals over images",
+        (value,),
+        blur,
+        _origins(cells),
+    )
 
 
 def _images(each: Observation) -> tuple[object, ...]:
@@ -169,12 +207,19 @@ def _drawn(quantity: Quantity, cells: Cells) -> Estimate:
             for text, found in cells.items()
         }
     )
+    test = f"parametric bootstrap over images, {DRAWS} draws, the wider of percentile and basic"
+    ordered, by_order = quantity.ordered(_numbers(cells)), 0.0
+    if ordered is not None:
+        k = len(ordered[0])
+        by_order = permutation_p(*ordered)
+        test += f"; {k} places in order: no p below {2 / factorial(k):.2g}"
     return Estimate(
+        value,
         drawn_interval(value, draws),
         drawn_interval(value, draws, 0.9),
-        lambda bound: drawn_p(value, draws, bound),
+        lambda bound: max(drawn_p(value, draws, bound), by_order),
         _counted(1, cells),
-        f"parametric bootstrap over images, {DRAWS} draws, the wider of percentile and basic",
+        test,
         (value,),
         0.0,
         _origins(cells),

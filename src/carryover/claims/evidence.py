@@ -50,8 +50,12 @@ class Evidence:
         return gather(rows) if any(row.study in FINDINGS_FROM for row in rows) else None
 
     def made_from(self, origins: Iterable[str]) -> dict[str, list[str]]:
-        """Digests of parameters, images and code behind some of the files, all by default."""
-        named = [path for path in origins if path in self.rows] or list(self.rows)
+        """Digests of parameters, images and code behind some of the files.
+
+        By default behind all of the cut study, whose findings take them together.
+        """
+        named = [path for path in origins if path in self.rows]
+        named = named or [path for path in self.rows if "cuts" in path]
         rows = [row for path in named for row in self.rows[path]]
         return {
             "rows": named,

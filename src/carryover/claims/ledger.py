@@ -83,6 +83,12 @@ def read(folder: Path) -> tuple[list[Claim], dict[str, Schema]]:
     faults: list[str] = []
     for study in schemas:
         path = folder / f"{study}.yaml"
+        if (
+            not path.exists()
+            and any((folder / "released").glob(f"{study}.csv"))
+            and study != ("clusters")
+        ):
+            faults.append(f"{path}: expected the claims of {study}, found no file; restore it")
         for place, entry in enumerate(_entries(path) if path.exists() else []):
             try:
                 claims.append(_claim(entry, study, schemas, f"{path}[{place}]"))
@@ -104,27 +110,38 @@ def _entries(path: Path) -> list[Any]:
     except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected YAML, got: {' '.join(str(error).split())}") from error
     if not isinstance(found, list):
-        raise ConfigError(f"{path}: expected a list of claims, got {type(found).__name__}")
+        got = "nothing" if found is None else type(found).__name__
+        raise ConfigError(f"{path}: expected a list of claims, got {got}; mend or restore the file")
     return found
 
 
 def _claim(entry: Any, study: str, schemas: dict[str, Schema], where: str) -> Claim:
     if not isinstance(entry, dict) or set(entry) - set(OPTIONAL) != set(KEYS):
-        got = listed(map(str, entry)) if isinstance(entry, dict) else repr(entry)
-        raise ConfigError(f"{where}: expected the keys {listed(KEYS)}, got {got}")
+        if not isinstance(entry, dict):
+            raise ConfigError(f"{where}: expected a claim with its keys, got {entry!r}; mend it")
+        lacking = listed(sorted(set(KEYS) - set(entry)))
+        unknown = listed(sorted(map(str, set(entry) - set(KEYS) - set(OPTIONAL))))
+        raise ConfigError(
+            f"{where}: expected the keys {listed(KEYS)}; got {unknown} beside them, {lacking} is "
+            "missing; mend the claim"
+        )
     where = f"claims/{study}.yaml {entry['id']}"
     for key in ("id", "study", "source", "statement", "split", "kind"):
         if not isinstance(entry[key], str) or not entry[key].strip():
             raise ConfigError(f"{where}: {key}: expected text, got {entry[key]!r}")
     if entry["study"] != study or not SLUG.fullmatch(entry["id"]):
-        raise ConfigError(f"{where}: expected a lower-case id in the file of its study")
+        raise ConfigError(
+            f"{where}: expected a lower-case id in the file of its study, got {entry['id']!r} of "
+            f"{entry['study']!r}; rename or move it"
+        )
     if not entry["id"].startswith(f"{study}-"):
         raise ConfigError(f"{where}: expected an id that begins with {study}-")
     for key, allowed in (("split", ("train", "validation", "test")), ("kind", get_args(Kind))):
         if entry[key] not in allowed:
             raise ConfigError(f"{where}: {key}: expected {listed(allowed)}, got {entry[key]!r}")
     presets = entry["presets"]
-    if not isinstance(presets, list) or not presets or set(presets) - set(PRESETS):
+    known = isinstance(presets, list) and all(name in PRESETS for name in presets)
+    if not known or not presets or len(set(presets)) < len(presets):
         raise ConfigError(f"{where}: presets: expected some of {listed(PRESETS)}, got {presets!r}")
     texts, expected = _as_list(entry["quantity"]), _as_list(entry["expected"])
     if len(texts) != len(expected) or (len(texts) > 1) != (entry["kind"] == "order"):
@@ -134,9 +151,17 @@ def _claim(entry: Any, study: str, schemas: dict[str, Schema], where: str) -> Cl
         )
     if not isinstance(entry.get("implied", False), bool):
         raise ConfigError(f"{where}: implied: expected true or false, got {entry['implied']!r}")
-    numbers = [*expected, entry["expected_n"], entry["margin"]]
-    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
-        raise ConfigError(f"{where}: expected finite numbers, got {numbers}")
+    if not all(isinstance(text, str) for text in texts):
+        raise ConfigError(f"{where}: quantity: expected text, got {texts}; mend it")
+    numbers = [*expected, entry["margin"]]
+    if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+        raise ConfigError(f"{where}: expected finite numbers, got {numbers}; mend them")
+    if type(entry["expected_n"]) is not int or entry["expected_n"] < 0:
+        raise ConfigError(
+            f"{where}: expected_n: expected a number of images, got {entry['expected_n']!r}; count"
+        )
+    if entry["kind"] in ("value", "order") and entry["margin"] < 0:
+        raise ConfigError(f"{where}: margin: expected 0 or more, got {entry['margin']}")
     claim = Claim(
         id=entry["id"],
         study=study,

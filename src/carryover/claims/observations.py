@@ -7,6 +7,7 @@ kept. An observation is one number with what it is over.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from carryover.errors import DataError
 from carryover.rows import Row
 
 GENERIC = ("item", "cell", "split", "metric", "value", "n", "plus_minus", "source")
+SPLITS = ("train", "validation", "test")
 MATRIX = ("order", "method", "after", "task", "dataset", "correct", "images")
 
 
@@ -41,7 +43,13 @@ class Observation:
 
 
 def of_rows(rows: list[Row], origin: str) -> list[Observation]:
-    """Our rows as observations; only accuracies are shares of images."""
+    """Our rows as observations; only accuracies are shares of images.
+
+    Raises:
+        DataError: a value that is not finite, or an accuracy outside 0..1.
+    """
+    for row in rows:
+        _expect_value(row.metric, row.value, origin)
     return [
         Observation(
             row.item,
@@ -74,13 +82,26 @@ def released(folder: Path, study: str) -> list[Observation]:
                     "restore the file by git"
                 )
             try:
-                found += readers[header](lines, f"{folder.parent.name}/{folder.name}/{path.name}")
+                for each in readers[header](
+                    lines, f"{folder.parent.name}/{folder.name}/{path.name}"
+                ):
+                    _expect_value(each.metric, each.value, f"{path}:{lines.line_num}")
+                    if each.split not in SPLITS:
+                        raise ValueError(f"split {each.split!r}")
+                    found.append(each)
             except (KeyError, ValueError) as error:
                 raise DataError(
                     f"{path}:{lines.line_num}: expected a released number, got {error}; restore "
                     "the file by git"
                 ) from error
     return found
+
+
+def _expect_value(metric: str, value: float, where: str) -> None:
+    share = "accuracy" in metric
+    if not math.isfinite(value) or (share and not 0 <= value <= 1):
+        wanted = "an accuracy in 0..1" if share else "a finite number"
+        raise DataError(f"{where}: expected {wanted}, got {metric} {value}; make it again")
 
 
 def _generic(lines: csv.DictReader[str], origin: str) -> Iterator[Observation]:

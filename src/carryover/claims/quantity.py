@@ -24,6 +24,9 @@ from carryover.claims.schema import Schema
 from carryover.errors import ConfigError, listed
 from carryover.measure import streams
 
+LONGEST = 1000  # characters of a quantity
+UNTRAINED = ("method", "zero-shot")  # its accuracies before any task stand for all later ones
+
 Key = frozenset[tuple[str, Any]]  # axes that are open, and their values
 Values = NDArray[np.float64]  # [b], one for each of b cases that are worked out together
 Field = dict[Key, Values]
@@ -82,6 +85,15 @@ class Quantity:
                     return False
         return True
 
+    def ordered(self, fields: Mapping[str, Field]) -> tuple[Values, Values] | None:
+        """Places and values of the one correlation that the quantity is, else None."""
+        if not (isinstance(self.tree, ast.Call) and _name(self.tree) == "correlation"):
+            return None
+        over = str(_keywords(self.tree, self.text)["over"])
+        inner = _evaluate(self.tree.args[0], fields)
+        pairs = sorted((dict(key)[over], float(values[0])) for key, values in inner.items())
+        return np.array([float(a) for a, _ in pairs]), np.array([b for _, b in pairs])
+
     def values(self, fields: Mapping[str, Field]) -> Values:
         """The value in each case, from the terms' values.
 
@@ -106,10 +118,16 @@ def read(text: str, split: str, schema: Schema, where: str) -> Quantity:
         ConfigError: it does not parse, or names a metric, axis, item or function that the schema
             lacks.
     """
+    if len(text) > LONGEST:
+        raise ConfigError(
+            f"{where}: expected at most {LONGEST} characters, got {len(text)}; split the claim"
+        )
     try:
         tree = ast.parse(text, mode="eval").body
-    except SyntaxError as error:
-        raise ConfigError(f"{where}: expected an expression, got {text!r} ({error.msg})") from error
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(
+            f"{where}: expected an expression, got {text!r} ({error}); mend it"
+        ) from error
     if isinstance(tree, ast.Call) and _name(tree) in schema.findings:
         arguments = _keywords(tree, where)
         schema.expect_axes(arguments, where)
@@ -119,11 +137,13 @@ def read(text: str, split: str, schema: Schema, where: str) -> Quantity:
 
 
 def _check(node: Node, schema: Schema, where: str) -> None:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         return
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return _check(node.operand, schema, where)
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+        if isinstance(node.op, ast.Div) and ast.unparse(node.right) in ("0", "0.0", "-0"):
+            raise ConfigError(f"{where}: expected a divisor other than 0, got {ast.unparse(node)}")
         _check(node.left, schema, where)
         return _check(node.right, schema, where)
     if isinstance(node, ast.Call):
@@ -152,12 +172,18 @@ def _name(node: ast.Call) -> str:
 
 
 def _keywords(node: ast.Call, where: str) -> dict[str, Any]:
-    try:
-        return {str(k.arg): ast.literal_eval(k.value) for k in node.keywords if k.arg}
-    except ValueError as error:
-        raise ConfigError(
-            f"{where}: expected plain values after =, got {ast.unparse(node)}"
-        ) from error
+    names = [k.arg for k in node.keywords]
+    if None in names or len(set(names)) < len(names):
+        raise ConfigError(f"{where}: expected each axis once by name, got {ast.unparse(node)}")
+    plain = [isinstance(_negated(k.value), ast.Constant) for k in node.keywords]
+    if not all(plain):
+        raise ConfigError(f"{where}: expected plain values after =, got {ast.unparse(node)}")
+    return {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+
+
+def _negated(node: Node) -> Node:
+    """What stands behind a minus sign."""
+    return node.operand if isinstance(node, ast.UnaryOp) else node
 
 
 def _term(node: ast.Call, split: str) -> Term:
@@ -183,7 +209,8 @@ def _evaluate(node: Node, fields: Mapping[str, Field]) -> Field:
         return fields[ast.unparse(node)]
     function = FUNCTIONS[name]
     if function.matrix is not None:
-        return {frozenset(): function.matrix(as_matrix(fields[ast.unparse(node)]))}
+        constant = _keywords(node, name).get(UNTRAINED[0]) == UNTRAINED[1]
+        return {frozenset(): function.matrix(as_matrix(fields[ast.unparse(node)], constant))}
     over = str(_keywords(node, name)["over"])
     assert function.over is not None
     return _consumed(_evaluate(node.args[0], fields), over, function.over, name)
@@ -192,16 +219,22 @@ def _evaluate(node: Node, fields: Mapping[str, Field]) -> Field:
 def _joined(
     left: Field, right: Field, work: Callable[[Values, Values], Values]
 ) -> Iterator[tuple[Key, Values]]:
-    """Pairs of cells that agree on the axes both have."""
-    met = False
+    """Pairs of cells that agree on the axes both have; every cell has a partner.
+
+    Raises:
+        NotRun: cells that one side has alone.
+    """
+    met: set[Key] = set()
     for a, x in left.items():
         for b, y in right.items():
             both = dict(a)
             if all(both.get(axis, value) == value for axis, value in b):
-                met = True
+                met |= {a, b}
                 yield a | b, work(x, y)
-    if not met:
-        raise NotRun("cells in common")
+    alone = (left.keys() | right.keys()) - met
+    if alone:
+        named = [", ".join(f"{axis} {value}" for axis, value in sorted(key)) for key in alone]
+        raise NotRun(f"the other side at {'; '.join(sorted(named)) or 'all'}")
 
 
 def _consumed(found: Field, over: str, work: OverAxis, name: str) -> Field:
@@ -220,11 +253,13 @@ def _consumed(found: Field, over: str, work: OverAxis, name: str) -> Field:
     return done
 
 
-def as_matrix(found: Field) -> streams.Matrix:
-    """Accuracy matrices ``[b, t+1, t]``; of a method that is never trained, all rows are row 0.
+def as_matrix(found: Field, constant: bool) -> streams.Matrix:
+    """Accuracy matrices ``[b, t+1, t]``.
 
+    Args:
+        constant: the model is never trained, so row 0 stands for all.
     Raises:
-        NotRun: cells of it.
+        NotRun: cells of it, or a second task.
     """
     cells = {(dict(key)["after"], dict(key)["task"]): values for key, values in found.items()}
     t = max(task for _, task in cells)
@@ -233,10 +268,11 @@ def as_matrix(found: Field) -> streams.Matrix:
         if after > t:
             raise NotRun(f"a test of each of {after} tasks")
         matrix[after, task - 1] = values
-    if np.isnan(matrix[1:]).all():
+    if constant:
         matrix[1:] = matrix[0]
-    if np.isnan(matrix[1:]).any():
-        raise NotRun(f"{int(np.isnan(matrix[1:, :, 0]).sum())} cells of an accuracy matrix")
+    if t < 2 or np.isnan(matrix[1:]).any():
+        lacking = int(np.isnan(matrix[1:, :, 0]).sum())
+        raise NotRun(f"{lacking} cells of an accuracy matrix" if t > 1 else "a second task")
     return np.moveaxis(matrix, -1, 0)
 
 

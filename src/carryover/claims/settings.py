@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -55,7 +56,7 @@ def truncation_beats_reset(runs: Runs, pair: str) -> Finding:
     same = all(np.array_equal(table[0], table[1]) for table in off.values())
     zero = f"at cut {deepest[0][0].cut} FT and FR are {'equal' if same else 'NOT equal'} run by run"
     reason, decided = f"{finding.reason}; {zero}", finding.decided and same
-    return Finding(finding.headline, finding.holds, decided, finding.test, reason)
+    return replace(finding, decided=decided, reason=reason)
 
 
 def _ahead(runs: Runs, cells: Pairs) -> Interval:
@@ -101,10 +102,11 @@ def _invalid(
         _ahead(runs, cells),
         False,
         True,
-        f"share of {len(cells)} cells with FT ahead; equality of runs at the deepest cut",
+        "equality of runs at the deepest cut",
         f"invalid as published: FT was tested on {images['ft']} images, FR on {images['fr']}; at "
         f"cut {deepest[0][0].cut} FT minus FR is {by_fraction} though train accuracies of {equal} "
         f"of {total} runs are equal: the same networks tested on other images",
+        f"void: share of {len(cells)} cells with FT ahead, above 0.5",
     )
 
 
@@ -190,13 +192,13 @@ def no_cuts_differ(runs: Runs, pair: str) -> Finding:
         i, j = int(means.argmax()), int(means.argmin())
         widest = paired_difference(table[i], table[j], 1 - published.ALPHA / len(pairs), step)
         what = f"cut {keys[i].cut} minus cut {keys[j].cut} at {share(fraction)}"
-        largest.append((widest.value, f"{what} {numbers(widest)}, n = {table.shape[1]}", widest))
+        largest.append((widest.value, f"{what} {numbers(widest)}, n = {table.shape[1]}"))
     powerless = max(least) >= published.ALPHA
     corrected = holm(t_test)
     apart = sum(p < published.ALPHA for p in corrected)
     decisive = signed if runs.released else corrected
     holds = min(decisive) >= published.ALPHA
-    _, text, widest = max(largest, key=lambda item: item[0])
+    _, text = max(largest, key=lambda item: item[0])
     reason = (
         f"smallest signed-rank p {min(signed):.4g} of {len(signed)}, smallest attainable "
         f"{max(least):.4g}"
@@ -206,7 +208,16 @@ def no_cuts_differ(runs: Runs, pair: str) -> Finding:
         "together)"
     )
     test = "signed rank, as published" if runs.released else "paired t, Holm"
-    return Finding(widest, holds, not holds or not powerless, test, reason)
+    least_p = min(decisive)
+    return Finding(
+        Interval(least_p, least_p, least_p),
+        holds,
+        not holds or not powerless,
+        test,
+        reason,
+        f"smallest p of {len(decisive)} pairs of cuts: at least {published.ALPHA:g}",
+        None if holds else least_p,
+    )
 
 
 def reset_all_is_baseline(runs: Runs, pair: str) -> Finding:
@@ -256,6 +267,7 @@ def _same(runs: Runs, keys: Pairs, what: str) -> Finding:
         True,
         f"equality of {total} runs",
         "; ".join(notes),
+        "share of equal runs: 1",
     )
 
 

@@ -77,10 +77,11 @@ def verdicts(root: Path, study: str, as_data: bool) -> tuple[str, bool]:
 
 
 def _interval(entry: Entry) -> str:
-    if entry.decision.value is None:
-        return entry.decision.reason
-    low, high = _number(entry.decision.low), _number(entry.decision.high)
-    return f"{_number(entry.decision.value)} [{low}, {high}]"
+    decision = entry.decision
+    if decision.value is None:
+        return decision.reason
+    bounds = f" [{_number(decision.low)}, {_number(decision.high)}]"
+    return _number(decision.value) + (bounds if decision.low is not None else " (no interval)")
 
 
 def as_json(entries: list[Entry]) -> dict[str, Any]:
@@ -141,6 +142,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "n": decision.n,
         "test": decision.test,
         "reason": decision.reason,
+        "wanted": decision.wanted,
         "known_defect": claim.known_defect,
         **entry.made_from,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,8 @@ from typing import Literal
 from carryover.claims.runs import NotRun, Runs
 from carryover.errors import listed
 from carryover.measure.statistics import Interval
+
+NORMAL = 1.959963984540054  # half a 95 % interval in standard errors
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,19 @@ class Check:
     @property
     def decided(self) -> bool:
         return self.interval.low > self.bound or self.interval.high < self.bound
+
+    @property
+    def p(self) -> float:
+        """Two-sided chance of a value so far from the bound, as wide as its interval is normal."""
+        error = (self.interval.high - self.interval.low) / 2 / NORMAL
+        distance = abs(self.interval.value - self.bound)
+        if error == 0:
+            return 1.0 if distance == 0 else 0.0
+        return math.erfc(distance / error / math.sqrt(2))
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.what}: {self.side} {self.bound:.3g}"
 
     def text(self) -> str:
         mark = "" if self.decided else ", open"
@@ -51,6 +67,8 @@ class Finding:
         holds, decided: what the estimates say, and whether the intervals settle it.
         test: how it was tested, with n.
         reason: the numbers.
+        wanted: what was asked of the headline.
+        p: that of the check that decides, approximate; None where runs were only counted.
     """
 
     headline: Interval
@@ -58,17 +76,27 @@ class Finding:
     decided: bool
     test: str
     reason: str
+    wanted: str = ""
+    p: float | None = None
 
 
 def from_checks(checks: Sequence[Check], test: str, notes: Sequence[str] = ()) -> Finding:
-    """All checks have to hold; one that fails beyond its interval settles it. First: headline."""
-    refuted = any(check.decided and not check.holds for check in checks)
+    """All checks have to hold; one that fails beyond its interval settles it.
+
+    The headline is the check that settles it, else the first that fails, else the first.
+    """
+    refuted = [check for check in checks if check.decided and not check.holds]
+    failing = [check for check in checks if not check.holds]
+    head = (refuted or failing or list(checks))[0]
+    chances = [check.p for check in checks]
     return Finding(
-        checks[0].interval,
-        all(check.holds for check in checks),
-        refuted or all(check.decided for check in checks),
+        head.interval,
+        not failing,
+        bool(refuted) or all(check.decided for check in checks),
         test,
         "; ".join([*(check.text() for check in checks), *notes]),
+        head.wanted,
+        min(1.0, min(check.p for check in refuted) * len(checks)) if refuted else max(chances),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from carryover.config.reader import between
@@ -17,11 +18,12 @@ class Pattern:
 
     def faults(self) -> list[str]:
         numbers = {"absolute": self.absolute, "relative": self.relative}
-        return [
-            f"{name}: expected a number of 0 or more, got {value}; drop the sign"
+        wrong = [
+            f"{name}: expected a finite number of 0 or more, got {value}"
             for name, value in numbers.items()
-            if not value >= 0
+            if not 0 <= value < math.inf
         ]
+        return wrong + ([] if self.match else ["match: expected a pattern, got nothing"])
 
 
 @dataclass(frozen=True)

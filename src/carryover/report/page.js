@@ -43,7 +43,7 @@
     }
     studies.classList.toggle("filtered", narrow);
     const all = document.querySelectorAll(".claim").length;
-    status.textContent = claims.size === 0 ? "No claim has such a verdict."
+    status.textContent = claims.size === 0 ? "No claim fits."
       : `${claims.size} of ${all} claims` + (narrow ? "; figures and tables are hidden." : ".");
     return narrow || want.study !== "";
   }

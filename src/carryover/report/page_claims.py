@@ -56,6 +56,8 @@ def measured(found: Verdict) -> str:
 def claimed(claim: Claim) -> str:
     """What the quantity has to be, and what was published."""
     published = ", ".join(map(number, claim.expected))
+    if any(found.wanted for found in claim.verdicts):
+        return f"decided by {claim.quantity}"
     if claim.kind == "value":
         return f"within {claim.margin:g} of {published}"
     if claim.kind == "equality":
@@ -76,7 +78,7 @@ def filters(studies: Mapping[str, Study], claims: Sequence[Claim]) -> str:
     controls = "".join(
         _control(name, all_of_them, choices)
         for name, all_of_them, choices in (
-            ("study", "all studies", {name: study.title for name, study in studies.items()}),
+            ("study", "all studies", _titles(studies, claims)),
             ("verdict", "all verdicts", by_verdict),
             ("evidence", "all evidence", by_evidence),
         )
@@ -86,6 +88,12 @@ def filters(studies: Mapping[str, Study], claims: Sequence[Claim]) -> str:
         f'{controls}<button type="reset">Show all</button>'
         '<p id="count" role="status"></p></form>'
     )
+
+
+def _titles(studies: Mapping[str, Study], claims: Sequence[Claim]) -> dict[str, str]:
+    """Studies that have claims."""
+    claimed_for = {claim.study for claim in claims}
+    return {name: study.title for name, study in studies.items() if name in claimed_for}
 
 
 def _control(name: str, all_of_them: str, choices: Mapping[str, str]) -> str:
@@ -131,7 +139,9 @@ def _line(claim: Claim, found: Verdict) -> str:
     """A verdict with what was measured."""
     n = f"n: {found.n}".replace(" x ", " \N{MULTIPLICATION SIGN} ") if found.n else ""
     figures = f"<b>{text(measured(found))}</b>" if found.value is not None else ""
-    figures += "".join(f" <span>{text(part)}</span>" for part in (small(found.p), n) if part)
+    asked = f"asked: {found.wanted}" if found.wanted else ""
+    parts = (asked, small(found.p), n)
+    figures += "".join(f" <span>{text(part)}</span>" for part in parts if part)
     rows = [_file(path) for path in found.rows if KEPT.fullmatch(path)]
     links = f'<span class="rows">rows: {", ".join(rows)}</span>' if 0 < len(rows) <= FEW else ""
     reason = ""

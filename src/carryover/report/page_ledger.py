@@ -34,6 +34,7 @@ class Verdict:
         value, low, high, p: what was measured, the smallest difference of an order; None where
             nothing was.
         n: what it is over, in words.
+        wanted: what was asked of the value, where the claim's own margin does not say it.
         rows: paths of the rows that were read.
         params, data, code: their digests.
     """
@@ -47,6 +48,7 @@ class Verdict:
     n: str
     test: str
     reason: str
+    wanted: str
     rows: tuple[str, ...]
     params: tuple[str, ...]
     data: tuple[str, ...]
@@ -147,7 +149,7 @@ def read(studies: Iterable[str]) -> Ledger:
 
 
 FIELDS = {"id", "study", "statement", "source", "kind", "quantity", "split", "expected", "margin"}
-FIELDS |= {"implied"}
+FIELDS |= {"implied", "wanted"}
 FIELDS |= {"known_defect", "evidence", "verdict", "value", "low", "high", "p", "n", "test"}
 FIELDS |= {"reason", "rows", "params", "data", "code"}
 
@@ -182,7 +184,7 @@ def _claim(entries: list[dict[str, Any]]) -> Claim:
 def _verdict(entry: dict[str, Any]) -> Verdict:
     given: dict[str, Any] = {key: entry[key] for key in ("evidence", "verdict")}
     given |= {key: entry[key] for key in ("value", "low", "high", "p")}
-    given |= {key: str(entry[key] or "") for key in ("n", "test", "reason")}
+    given |= {key: str(entry[key] or "") for key in ("n", "test", "reason", "wanted")}
     given |= {key: tuple(_several(entry[key])) for key in ("rows", "params", "data", "code")}
     return Verdict(**given)
 

@@ -195,15 +195,18 @@ def _item(claim: Claim, verdicts: Sequence[Verdict]) -> str:
     said = "; ".join(
         f"{EVIDENCE[v.evidence]} {measured(v)}{_open(claim, v)}".rstrip() for v in verdicts
     )
+    if not any(v.wanted for v in verdicts):
+        said += f"; claimed {claimed(claim)}"
     return (
         f'<li><a href="#claim-{html.escape(claim.id)}">{text(claim.said)}</a> '
-        f'<span class="note">{html.escape(claim.study)}: {text(said)}; claimed '
-        f"{text(claimed(claim))}</span></li>\n"
+        f'<span class="note">{html.escape(claim.study)}: {text(said)}</span></li>\n'
     )
 
 
 def _open(claim: Claim, found: Verdict) -> str:
     """What to add where the number shown does not settle the verdict by itself."""
+    if found.wanted:
+        return f" ({found.wanted})"
     if found.verdict not in (FAILS, DISAGREES) or claim.refuted(found) or found.value is None:
         return ""
     if found.verdict == DISAGREES and not claim.holds_at(found.value):
@@ -234,7 +237,7 @@ MEANINGS = (
     (
         HOLDS,
         "the estimate from our rows and its 95 % interval lie where the claim says, also after "
-        "Holm's correction over the study's claims",
+        "Holm's correction over the study's claims on the preset; mini: on its own small data",
     ),
     (FAILS, "the same, but where the claim does not say"),
     (OPEN, "the interval reaches both, or the correction leaves it open"),
