@@ -16,6 +16,7 @@ COMPARISON = (
     "pair,setting,fraction,cut,ours,theirs,difference,low,high,equivalence_p,reading,"
     "repeats_ours,repeats_theirs,images_ours,images_theirs\n"
     "mnist,baseline,0.001,-1,0.71,0.66,0.05,0.01,0.09,0.9,open,25,25,4861,29404\n"
+    "mnist,fr,0.001,0,0.7,,,,,,not published,25,0,4861,\n"
     "mnist,fr,0.001,4,0.87,0.82,0.05,0.036,0.068,1,different,25,25,4861,29404\n"
     "mnist,fr,0.01,4,,0.93,,,,,not run,0,25,,29404\n"
 )

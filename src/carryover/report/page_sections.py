@@ -140,8 +140,8 @@ def _beside(path: Path, preset: str, pair: str) -> Table:
             f"{100 * float(cell['fraction']):.4g} %",
             "scratch" if cell["cut"] == "-1" else cell["cut"],
             f"{100 * float(cell['ours']):.1f}",
-            f"{100 * float(cell['theirs']):.1f}",
-            f"{100 * float(cell['difference']):+.1f}",
+            f"{100 * float(cell['theirs']):.1f}" if cell["theirs"] else "",
+            f"{100 * float(cell['difference']):+.1f}" if cell["difference"] else "",
             f"[{100 * float(cell['low']):+.1f}, {100 * float(cell['high']):+.1f}]"
             if cell["low"]
             else "",
@@ -151,7 +151,7 @@ def _beside(path: Path, preset: str, pair: str) -> Table:
         ]
         for cell in ran
     ]
-    other = any(cell["images_ours"] != cell["images_theirs"] for cell in ran)
+    other = any(cell["images_theirs"] not in ("", cell["images_ours"]) for cell in ran)
     images = " NOT the same test images: the difference is one of images too." if other else ""
     title = (
         f"Preset {preset}, {pair}: mean test accuracy in per cent over repeats, ours and "
