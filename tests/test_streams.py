@@ -19,7 +19,6 @@ def test_measures_by_hand() -> None:
     assert streams.learned(MATRIX) == pytest.approx((0.9 + 0.8 + 0.6) / 3)
     assert streams.forgetting(MATRIX) == pytest.approx((0.9 - 0.5 + 0.8 - 0.9) / 2)
     assert streams.backward_transfer(MATRIX) == pytest.approx((0.5 - 0.9 + 0.9 - 0.8) / 2)
-    assert streams.forward_transfer(MATRIX) == pytest.approx((0.8 - 0.4 + 0.6 - 0.5) / 2)
 
 
 def test_forgetting_is_negative_when_last_is_best() -> None:

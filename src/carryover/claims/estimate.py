@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from carryover.claims.functions import Field, Key, Values
 from carryover.claims.lookup import look_up
 from carryover.claims.observations import Observation
-from carryover.claims.quantity import Field, Key, Quantity, Values
+from carryover.claims.quantity import Quantity
 from carryover.claims.runs import NotRun
 from carryover.measure.combined import (
     combination,

@@ -17,7 +17,8 @@ from typing import Any, Literal, get_args
 from scipy import special
 
 from carryover.claims import cuts, schema
-from carryover.claims.quantity import FUNCTIONS, MATRICES, Quantity
+from carryover.claims.functions import FUNCTIONS, MATRICES
+from carryover.claims.quantity import Quantity
 from carryover.claims.quantity import read as read_quantity
 from carryover.claims.schema import Schema
 from carryover.errors import ConfigError, listed

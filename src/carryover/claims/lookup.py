@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from carryover.claims.functions import MATRICES, Key
 from carryover.claims.observations import Observation
-from carryover.claims.quantity import MATRICES, Key, Term
+from carryover.claims.quantity import Term
 from carryover.claims.runs import NotRun
 from carryover.errors import ConfigError
 
