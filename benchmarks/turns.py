@@ -43,7 +43,7 @@ def said(found: Mapping[str, float], unit: str, digits: int = 3) -> str:
 def write(name: str, found: dict[str, Any]) -> Path:
     """Write ``reports/bench/NAME.json`` with the hardware it was measured on."""
     machine = {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -54,7 +54,8 @@ def write(name: str, found: dict[str, Any]) -> Path:
     return path
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()

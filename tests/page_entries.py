@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from carryover.report.page_studies import STUDIES
 from carryover.report.tables import Table, markdown
 
 SVG = (
@@ -84,12 +85,14 @@ def write(claims: list[dict[str, Any]] | None = None) -> None:
         Table("Gain of the best cut.", ["setting", "data", "gain"], [["fr", "10 %", "-1.5"]]),
         Table("Accuracy, FR.", ["data", "cut 0"], [["10 %", "76.3 [72.4, 80.2]"]]),
     ]
-    for study, figures in (("cuts", ("difference", "box")), ("clusters", ("predict", "box"))):
+    for study, shown in STUDIES.items():
+        if not shown.figures:
+            continue
         folder = Path("reports") / study
         folder.mkdir(parents=True)
         text = "\n".join(map(markdown, tables))
         (folder / f"{study}.md").write_text(f"# {study}\n\nPreset mini; a < b.\n\n{text}")
-        for name in figures:
+        for name in shown.figures:
             (folder / f"{name}.svg").write_text(SVG)
     kept = Path("results/corrected/cuts/mnist")
     kept.mkdir(parents=True)

@@ -29,7 +29,7 @@ def test_catalog_imports_no_torch() -> None:
 
 
 def test_every_known_set_adds_up() -> None:
-    assert set(DATASETS) == {"digits", "mnist", "fashion-mnist", "cifar10", "cifar100"}
+    assert set(DATASETS) == {"digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "food-101"}
     for name, known in DATASETS.items():
         assert slug(name) == name
         assert sum(known.splits.values()) in (0, known.images)

@@ -101,7 +101,9 @@ def test_the_message_is_handed_to_the_reproduce_that_waits(
 ) -> None:
     monkeypatch.setenv("CARRYOVER_ERROR", str(tiny.root / "told"))
     refused(
-        carryover("run", "cutz"), "carryover run: expected one of data, pretrain, cuts,", "'cutz'"
+        carryover("run", "cutz"),
+        "carryover run: expected one of data, pretrain, embed, cuts,",
+        "'cutz'",
     )
     assert Path("told").read_text().startswith("carryover run: expected one of")
 
@@ -249,7 +251,9 @@ def test_bad_data_is_refused_by_the_check_and_by_the_stage(
     before = tiny.files()
     refused(carryover("data", "check", source), *BAD_DATA[make])
     assert tiny.files() == before
-    tiny.edit(**{"data.names": ["digits", "pets"], "data.sources": {"pets": source}})
+    tiny.edit(
+        **{"data.names": ["digits", "letters", "world", "pets"], "data.sources": {"pets": source}}
+    )
     before = tiny.files()
     refused(carryover("run", "data", "--item", "pets"), *BAD_DATA[make])
     refused(carryover("data", "prepare", "pets"), *BAD_DATA[make])
@@ -313,7 +317,12 @@ def test_an_altered_set_is_refused(carryover: Cli, pretrained: Checkout) -> None
 
 def test_an_altered_source_file_is_refused(carryover: Cli, tiny: Checkout) -> None:
     folder = whole_folder()
-    tiny.edit(**{"data.names": ["digits", "pets"], "data.sources": {"pets": "folder:pets"}})
+    tiny.edit(
+        **{
+            "data.names": ["digits", "letters", "world", "pets"],
+            "data.sources": {"pets": "folder:pets"},
+        }
+    )
     assert carryover("run", "data", "--item", "pets")[0] == 0
     assert carryover("data", "check", "pets")[0] == 0
     (folder / "a" / "1.png").write_bytes(encoded(picture(99)))
@@ -468,10 +477,11 @@ def test_prepared_sets_are_listed_with_their_counts(carryover: Cli, pretrained: 
 def test_what_there_is_is_listed(carryover: Cli, tiny: Checkout) -> None:
     code, out, _ = carryover("list")
     assert code == 0
-    assert "studies   cuts, clusters\n" in out
-    assert "networks  cnn6-digits-0-4\n" in out
+    assert "studies   cuts, clusters, adapt\n" in out
+    assert "networks  cnn6-digits-0-4, clip-nano\n" in out
     assert "  cuts@{fr,ft,baseline}\n" in out
-    assert out.endswith("\n  cuts-report\n  clusters\n  clusters-report\n  claims\n  report\n")
+    assert "\n  clusters\n  clusters-report\n  adapt@{probe,unfreeze,llrd}\n  adapt-report\n" in out
+    assert out.endswith("\n  claims\n  report\n")
 
 
 def test_good_parameters_have_no_fault(carryover: Cli, checkout: Checkout) -> None:

@@ -275,7 +275,7 @@ def test_parameters_edited_meanwhile_leave_no_rows(
         ({"num_samples": [-1]}, r"clusters\.num_samples\[0\]: expected at least 0, got -1"),
         ({"methods": ["dbscan"]}, r"methods\[0\]: expected one of agglomerative, kmeans, got 'dbs"),
         ({"pretrained": "x"}, r"clusters\.pretrained: expected one of cnn6-digits-0-4, got 'x'"),
-        ({"dataset": "x"}, r"clusters\.dataset: expected one of digits, got 'x'"),
+        ({"dataset": "x"}, r"clusters\.dataset: expected one of digits, letters, world, got 'x'"),
     ],
 )
 def test_what_cannot_be_clustered_is_told_before_anything_runs(

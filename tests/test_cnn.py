@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from carryover.errors import ConfigError
-from carryover.models.cnn import ACTIVATIONS, cnn, features_of, reset_
-from carryover.models.layers import layer_groups
+from carryover.models.cnn import ACTIVATIONS, cnn, features_of, layer_groups, reset_
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 

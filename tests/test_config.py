@@ -57,7 +57,8 @@ def test_all_faults_are_reported_at_once_under_their_paths(tiny: Checkout) -> No
         ({"cuts.learning_rate": 0.1}, "cuts.learning_rate: unknown key, expected lr, batch_size"),
         (
             {"extra": {}},
-            "extra: unknown key, expected seed, data, pretrain, cuts, clusters, diff; take it out",
+            "extra: unknown key, expected seed, data, pretrain, encoders, cuts, clusters, adapt, "
+            "diff; take it out",
         ),
         ({"cuts.lr": ABSENT}, "cuts.lr: expected this key, it is missing; add it"),
         ({"cuts": ABSENT}, "cuts: expected this section, it is missing; add it"),
@@ -115,11 +116,12 @@ def test_all_faults_are_reported_at_once_under_their_paths(tiny: Checkout) -> No
         ),
         (
             {"cuts.dataset": "minst"},
-            "cuts.dataset: expected one of digits, got 'minst'; add it to data.names",
+            "cuts.dataset: expected one of digits, letters, world, got 'minst'; add it to "
+            "data.names",
         ),
         (
             {"pretrain.cnn6-digits-0-4.dataset": "minst"},
-            "pretrain.cnn6-digits-0-4.dataset: expected one of digits, got 'minst'",
+            "pretrain.cnn6-digits-0-4.dataset: expected one of digits, letters, world, got 'minst'",
         ),
         ({"data.names": ["Digits", "digits"]}, "data.names: expected names of a-z, 0-9 and -, got"),
         ({"data.test_fraction": 1.0}, "data.test_fraction: expected a number above 0 and below 1"),
@@ -143,7 +145,7 @@ def test_a_fault_has_its_line(tiny: Checkout, changes: dict[str, Any], said: str
 
 
 def test_the_same_classes_of_another_set_are_no_overlap(tiny: Checkout) -> None:
-    tiny.edit(**{"data.names": ["digits", "mnist"], "cuts.dataset": "mnist"})
+    tiny.edit(**{"data.names": ["digits", "letters", "world", "mnist"], "cuts.dataset": "mnist"})
     tiny.edit(**{"cuts.classes": [0, 1]})
     assert config.read(PARAMS).cuts.classes == (0, 1)
 

@@ -12,17 +12,20 @@ from conftest import PACKAGE, SRC
 
 LAYERS = (  # highest first; a folder stands for all its modules
     ("cli", "__main__"),
-    ("reproduce", "overview", "doctor", "consistent"),
+    ("cli_encoders",),
+    ("reproduce", "overview", "doctor", "consistent", "encoders_cli"),
     ("keep",),
     ("presets", "export"),
     ("stages",),
     ("claims",),
     ("studies", "report"),
-    ("transfer", "subsets"),
+    ("transfer", "subsets", "adapt_start", "adapt_training", "adapt_measures"),
+    ("embed",),
     ("pretrain",),
     ("prepare",),
     ("prefix", "stacked"),
-    ("train", "parallel"),
+    ("bank", "bank_out", "bank_key", "bank_files"),
+    ("train", "parallel", "solve"),
     ("adapt", "measure"),
     ("models", "data"),
     ("config",),
@@ -34,7 +37,8 @@ LAYERS = (  # highest first; a folder stands for all its modules
 )
 MAY_READ_CONFIG = {
     *("cli", "reproduce", "overview", "doctor", "presets", "export", "keep", "stages"),
-    *("studies", "pretrain", "prepare", "transfer", "config"),
+    *("studies", "pretrain", "prepare", "transfer", "config", "embed", "encoders_cli"),
+    *("adapt_start", "adapt_training", "adapt_measures", "cli_encoders"),
     "claims",  # the reader of YAML alone
 }
 

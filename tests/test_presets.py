@@ -44,11 +44,24 @@ def test_a_preset_is_its_base_with_what_its_file_says(checkout: Checkout, name: 
     below = presets.tree(changes.pop("base", "mini"))
     file, base, merged = (presets._flat(tree) for tree in (changes, below, presets.tree(name)))
     assert merged.items() >= file.items()
-    assert {key for key in merged if base.get(key) != merged[key]} <= file.keys()
-    networks = file if "pretrain" in changes else base  # replaced whole
-    assert [key for key in merged if key.startswith("pretrain.")] == [
-        key for key in networks if key.startswith("pretrain.")
-    ]
+    changed = {key for key in merged if base.get(key) != merged[key]}
+    assert changed <= {*file, "data.names"}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_preset_names_the_networks_encoders_and_sets_of_its_studies_alone(
+    checkout: Checkout, name: str
+) -> None:
+    tree = presets.tree(name)
+    used = {tree[study]["pretrained"] for study in ("cuts", "clusters")}
+    encoder = tree["adapt"]["encoder"]
+    source = tree["encoders"][encoder]["source"]
+    used |= {source.removeprefix("pretrain:")} if source.startswith("pretrain:") else set()
+    assert set(tree["pretrain"]) == used
+    assert list(tree["encoders"]) == [encoder]
+    sets = {tree[study]["dataset"] for study in ("cuts", "clusters", "adapt")}
+    sets |= {recipe["dataset"] for recipe in tree["pretrain"].values()}
+    assert set(tree["data"]["names"]) == sets | set(tree["encoders"][encoder]["datasets"])
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -89,7 +102,9 @@ def test_unknown_names_are_refused(checkout: Checkout) -> None:
     before = checkout.params.read_bytes()
     with pytest.raises(ConfigError, match=f"preset: expected one of {', '.join(NAMES)}, got 'big'"):
         presets.apply("big", "")
-    with pytest.raises(ConfigError, match="--study: expected one of cuts, clusters, got 'cut'"):
+    with pytest.raises(
+        ConfigError, match="--study: expected one of cuts, clusters, adapt, got 'cut'"
+    ):
         presets.apply("mini", "cut")
     assert checkout.params.read_bytes() == before
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from carryover import prepare
+from carryover.config.data import Data
 from carryover.data import store
 from carryover.data.catalog import Source, expect_known, resolve
 from carryover.data.images import Encoded, decode
@@ -28,7 +30,9 @@ shared = pytest.mark.skipif(not SHARED.exists(), reason="the packed data sets ar
 
 
 def prepared(tmp_path: Path, source: Source, name: str = "pets") -> dict[str, Any]:
-    return store.prepare(name, source, tmp_path / name, 16, 0.5, 0, tmp_path / "cache")
+    data = Data(None, (), {}, 16, 16, 1.0, 0.5)
+    table = prepare.read(data, name, source, 0, download=False)
+    return store.prepare(name, source, table, tmp_path / name, tmp_path / "cache")
 
 
 @pytest.fixture

@@ -58,7 +58,8 @@ def parameters(params: Params) -> Element:
     What the original has no key for (the limit of updates, how images are sampled) is left out.
     """
     study = params.cuts
-    source = params.pretrain[study.pretrained]
+    source = params.network(study.pretrained)
+    assert source is not None  # the reader of parameters refuses others
     network = source.network
     return {
         "depth": network.depth,

@@ -18,6 +18,7 @@ from carryover.stages import STAGES
 
 REPORTS, RESULTS, MODELS = Path("reports"), Path("results"), Path("data/models")
 RELEASED = Path("claims/released")
+RETAINED = "zeroshot_accuracy"  # a metric over other sets than the study's own
 
 
 def keep(name: str) -> list[Path]:
@@ -66,7 +67,7 @@ def keep(name: str) -> list[Path]:
 
 def _folder(study: str, rows: list[Row]) -> Path:
     """``results/published/cuts/mnist``."""
-    pair = rows[0].cell.get("pair", "")
+    pair = rows[0].cell.get("pair") or rows[0].cell["dataset"]
     return RESULTS / rows[0].preset / study / pair
 
 
@@ -79,11 +80,12 @@ def _of_preset(
         study = path.parents[2].name
         if {row.preset for row in new} != {values[study]["preset"]}:
             continue
-        pairs = {str(row.cell.get("pair")) for row in new}
-        if pairs != {values[study]["pair"]}:
+        key = "pair" if "pair" in values[study] else "dataset"
+        own = {str(row.cell[key]) for row in new if row.metric != RETAINED}
+        if own != {values[study][key]}:
             raise DataError(
-                f"{path}: expected rows of {values[study]['pair']}, the pair of preset {name}, got "
-                f"{listed(sorted(pairs))}; name that pair's preset (`carryover list` has all)"
+                f"{path}: expected rows of {values[study][key]}, the {key} of preset {name}, got "
+                f"{listed(sorted(own))}; name that {key}'s preset (`carryover list` has all)"
             )
         stage = STAGES[study]
         made_with = reader.digest_of(values, *stage.sections, without=stage.grid)

@@ -19,6 +19,7 @@ from carryover.measure.revisions import rows_at
 from carryover.report.changes import as_json, as_markdown, as_table
 from carryover.stages import PARAMS, STAGES, items
 
+KNOWN_SETS = (*catalog.DATASETS, *catalog.RENDERED)
 LINES = 40  # of a table of changes that is printed
 
 
@@ -34,9 +35,10 @@ def overview() -> str:
         [
             f"studies   {listed(studies)}",
             f"presets   {listed(presets.names())}",
-            f"data      {listed(catalog.DATASETS)}, any NAME.parquet or folder of data.root, "
+            f"data      {listed(KNOWN_SETS)}, any NAME.parquet or folder of data.root, "
             "folder:PATH, parquet:PATH",
             f"networks  {listed(params.pretrain)}",
+            f"encoders  {listed(params.encoders)} (`carryover encoders` has the sources)",
             "stages",
             *stages,
         ]
@@ -51,7 +53,8 @@ def check() -> str:
     """
     params = config.read(PARAMS)
     uses = [("cuts", params.cuts.dataset, params.cuts.classes)]
-    uses += [(f"pretrain.{n}", r.dataset, r.classes) for n, r in params.pretrain.items()]
+    networks = {name: params.network(name) for name in params.pretrain}
+    uses += [(f"pretrain.{n}", r.dataset, r.classes) for n, r in networks.items() if r]
     faults = []
     for path, dataset, classes in uses:
         known = _known_classes(dataset)
@@ -78,7 +81,7 @@ def data_table() -> str:
     """One line a set: known facts, where it would come from, counts and digest once prepared."""
     params = config.read(PARAMS)
     lines = []
-    known = [*params.data.names, *catalog.DATASETS, *params.data.sources, *_in_root(params.data)]
+    known = [*params.data.names, *KNOWN_SETS, *params.data.sources, *_in_root(params.data)]
     for name in dict.fromkeys(known):
         folder = prepare.SETS / name
         try:

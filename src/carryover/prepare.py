@@ -16,6 +16,7 @@ from carryover.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
+    from carryover.data.images import Table
 
 SETS = Path("data/sets")
 
@@ -35,16 +36,25 @@ def prepare(data: Data, name: str, seed: int, download: bool, out: Path | None =
     from carryover.data import store  # imports torch
 
     source = find(data, name, download)
-    store.prepare(
-        name,
-        source,
-        out or SETS / name,
-        size=data.digits_size,
-        test_fraction=data.test_fraction,
-        seed=seed,
-        cache_folder=run.scratch_root() / "digests",
-        download=download,
-    )
+    table = read(data, name, source, seed, download)
+    store.prepare(name, source, table, out or SETS / name, run.scratch_root() / "digests")
+
+
+def read(data: Data, name: str, source: catalog.Source, seed: int, download: bool) -> Table:
+    """The images of a source, not yet decoded, with a test part held out where they have none."""
+    from carryover.data import layouts, rendered, sources
+
+    if source.kind == "digits":
+        return sources.digits(data.digits_size, data.test_fraction, seed)
+    if source.kind == "rendered":
+        return rendered.table(catalog.slug(name), data.rendered_size, seed, data.rendered_share)
+    assert source.path is not None
+    if source.kind == "torchvision":
+        return sources.torchvision_files(source.path, source.torchvision_class, download)
+    if source.kind == "food101":
+        return layouts.food101(source.path, download)
+    reader = sources.folder if source.kind == "folder" else sources.parquet
+    return reader(source.path, data.test_fraction, seed)
 
 
 def find(data: Data, name: str, download: bool = False) -> catalog.Source:

@@ -17,7 +17,7 @@ from carryover.stages import PARAMS, STAGES, expanded
 PRESETS = Path("presets")
 LOCK = Path("dvc.lock")
 BASE = "mini"
-WHOLE = ("pretrain", "data.sources")  # mappings of names that a preset replaces, not merges
+WHOLE = ("data.sources",)  # mappings of names that a preset replaces, not merges
 
 
 def names() -> list[str]:
@@ -29,15 +29,45 @@ def names() -> list[str]:
 def tree(name: str) -> dict[str, Any]:
     """All values of a preset: those of its ``base`` (mini where it names none), with its changes.
 
+    Networks, encoders and sets that no study uses then are left out.
+
     Raises:
         ConfigError: no preset of this name.
     """
     if name not in names():
         raise ConfigError(f"preset: expected one of {listed(names())}, got {name!r}")
+    return _whole(name) if name == BASE else _used(_whole(name))
+
+
+def _whole(name: str) -> dict[str, Any]:
     changes = reader.load(PRESETS / f"{name}.yaml")
     if name == BASE:
         return changes
-    return _merged(tree(changes.pop("base", BASE)), changes, "")
+    return _merged(_whole(changes.pop("base", BASE)), changes, "")
+
+
+def _used(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the networks, encoders and sets that their studies use, and no others."""
+    studies = [values[name] for name in _studies(values)]
+    encoders = _named(values["encoders"], [each.get("encoder") for each in studies])
+    sources = [entry["source"].partition(":") for entry in encoders.values()]
+    networks = _named(
+        values["pretrain"],
+        [each.get("pretrained") for each in studies]
+        + [source for kind, _, source in sources if kind == "pretrain"],
+    )
+    sets = [each["dataset"] for each in [*studies, *networks.values()]]
+    sets += [name for entry in encoders.values() for name in entry["datasets"]]
+    data = values["data"] | {"names": list(dict.fromkeys(sets))}
+    return values | {"data": data, "pretrain": networks, "encoders": encoders}
+
+
+def _studies(values: dict[str, Any]) -> list[str]:
+    return [key for key, value in values.items() if isinstance(value, dict) and "preset" in value]
+
+
+def _named(entries: dict[str, Any], names: list[str | None]) -> dict[str, Any]:
+    return {name: entries[name] for name in dict.fromkeys(names) if name in entries}
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any], path: str) -> dict[str, Any]:
@@ -68,7 +98,7 @@ def apply(name: str, study: str) -> str:
 
     yaml = YAML()
     document = yaml.load(_commented().read_text())
-    _assign_(document, wanted)
+    _assign_(document, wanted, yaml.load((PRESETS / f"{BASE}.yaml").read_text()))
     buffer = io.StringIO()
     yaml.dump(document, buffer)
     _lock()
@@ -88,37 +118,44 @@ def _commented() -> Path:
 
 
 def _with_study(now: dict[str, Any], preset: dict[str, Any], study: str) -> dict[str, Any]:
-    """The current values with one study's section, and the networks and sets it needs."""
-    studies = [
-        key for key, value in preset.items() if isinstance(value, dict) and "preset" in value
-    ]
-    if study not in studies:
-        raise ConfigError(f"--study: expected one of {listed(studies)}, got {study!r}")
+    """The current values with one study's section, and the networks, encoders and sets it needs."""
+    if study not in _studies(preset):
+        raise ConfigError(f"--study: expected one of {listed(_studies(preset))}, got {study!r}")
     wanted = copy.deepcopy(now) | {study: preset[study]}
-    networks = now["pretrain"] | preset["pretrain"]
-    used = dict.fromkeys(wanted[key]["pretrained"] for key in studies)
-    wanted["pretrain"] = {name: networks[name] for name in used}
-    sets = [wanted[key]["dataset"] for key in studies]
-    sets += [network["dataset"] for network in wanted["pretrain"].values()]
-    wanted["data"] = copy.deepcopy(now["data"]) | {"names": list(dict.fromkeys(sets))}
-    return wanted
+    for key in ("pretrain", "encoders"):
+        wanted[key] = now[key] | preset[key]
+    return _used(wanted)
 
 
-def _assign_(document: Any, values: dict[str, Any]) -> None:
-    """Set a commented mapping to `values`, touching only what differs."""
-    for key in values:  # a new named entry takes the comments of an old one
+def _assign_(document: Any, values: dict[str, Any], commented: Any) -> None:
+    """Set a commented mapping to `values`, touching only what differs.
+
+    Args:
+        commented: the same mapping of mini: what is new takes its comments from there.
+    """
+    for key in values:
         if key not in document and isinstance(values[key], dict):
-            document[key] = copy.deepcopy(next(iter(document.values()), {}))
+            document[key] = copy.deepcopy(_like(values[key], key, commented))
     for key in [key for key in document if key not in values]:
         del document[key]
+    for key in values if list(document) != list(values) else ():
+        if key in document:
+            document.move_to_end(key)
     for key, value in values.items():
         old = document.get(key)
         if isinstance(value, dict) and isinstance(old, dict) and old:
-            _assign_(old, value)
+            _assign_(old, value, commented.get(key) or _like(value, key, commented))
         elif isinstance(value, list) and isinstance(old, list):
             _assign_list_(old, value)
         elif old != value or type(old) is not type(value) or key not in document:
             document[key] = value
+
+
+def _like(value: dict[str, Any], key: str, commented: Any) -> Any:
+    """Mini's entry of this name, or else the one that has most of the value's keys."""
+    entries = [entry for entry in commented.values() if isinstance(entry, dict)]
+    alike = max(entries, key=lambda entry: len(set(entry) & set(value)), default={})
+    return commented.get(key) or alike
 
 
 def _assign_list_(old: Any, new: list[Any]) -> None:

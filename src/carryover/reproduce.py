@@ -76,7 +76,7 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
 def stale_sets(params: config.Params) -> list[str]:
     """Prepared sets whose external files have changed since; DVC does not watch those files."""
     prepared = [name for name in params.data.names if (SETS / name / "manifest.json").exists()]
-    external = [name for name in prepared if find(params.data, name).kind != "digits"]
+    external = [name for name in prepared if not find(params.data, name).embedded]
     if not external:
         return []
     from carryover.data import store

@@ -44,8 +44,12 @@ class Row:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as JSON lines, whole or not at all."""
-    write_text(path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    """Write rows as JSON lines, whole or not at all.
+
+    Raises:
+        ValueError: a value that is not finite.
+    """
+    write_text(path, "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows))
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from carryover import provenance, run
 from carryover.config import params as config
 from carryover.config import reader
+from carryover.config.adapt import GRID as ADAPT_GRID
 from carryover.config.clusters import GRID as CLUSTERS_GRID
 from carryover.config.cuts import GRID
 from carryover.errors import ConfigError, listed, pick
@@ -40,7 +41,9 @@ def items(name: str, params: config.Params) -> tuple[str, ...]:
     lists: dict[str, tuple[str, ...]] = {
         "data": params.data.names,
         "pretrain": tuple(params.pretrain),
+        "embed": tuple(params.encoders),
         "cuts": params.cuts.settings,
+        "adapt": params.adapt.items,
     }
     return lists.get(name, ())
 
@@ -83,16 +86,24 @@ def run_stage(name: str, item: str) -> None:
 STAGES = {
     "data": Stage(
         "carryover.prepare",
-        ("seed", "data.root", "data.sources", "data.digits_size", "data.test_fraction"),
+        (
+            *("seed", "data.root", "data.sources", "data.digits_size", "data.rendered_size"),
+            *("data.rendered_share", "data.test_fraction"),
+        ),
         "data/sets/{item}",
     ),
     "pretrain": Stage(
-        "carryover.pretrain.supervised", ("seed", "pretrain.{item}"), "data/models/{item}"
+        "carryover.pretrain.recipes", ("seed", "pretrain.{item}"), "data/models/{item}"
     ),
+    "embed": Stage("carryover.embed", ("encoders.{item}",), "data/embeddings/{item}"),
     "cuts": Stage("carryover.studies.cuts", ("seed", "cuts"), "reports/cuts/runs/{item}", GRID),
     "cuts-report": Stage("carryover.studies.cuts_report", ("cuts",)),
     "clusters": Stage("carryover.studies.clusters", ("seed", "clusters"), grid=CLUSTERS_GRID),
     "clusters-report": Stage("carryover.studies.clusters_report", ("clusters",)),
+    "adapt": Stage(
+        "carryover.studies.adapt", ("seed", "adapt"), "reports/adapt/runs/{item}", ADAPT_GRID
+    ),
+    "adapt-report": Stage("carryover.studies.adapt_report", ("adapt",)),
     "claims": Stage("carryover.claims.shown", ()),
     "report": Stage("carryover.report.site", ()),
 }

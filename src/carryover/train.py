@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from carryover.errors import KitError
@@ -19,7 +19,7 @@ from carryover.files import write_bytes
 
 SNAPSHOT_SECONDS = 10.0  # between saved states of one training
 
-Loss = Callable[[nn.Module, Float[Tensor, "b ..."], Int[Tensor, " b"]], Float[Tensor, ""]]
+Loss = Callable[[nn.Module, Shaped[Tensor, "b ..."], Int[Tensor, " b"]], Float[Tensor, ""]]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class Outcome:
     stopped: bool
 
 
+class Diverged(KitError):
+    """A loss is not finite; the message names the step, the learning rate and the last loss."""
+
+
 def in_precision(device: torch.device, precision: str) -> torch.autocast:
     """A context that computes in ``bfloat16`` (weights stay float32), or as is in ``float32``."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
@@ -79,7 +83,7 @@ def cross_entropy(
 
 def fit(
     network: nn.Module,
-    inputs: Float[Tensor, "n ..."],
+    inputs: Shaped[Tensor, "n ..."],
     labels: Int[Tensor, " n"],
     optimiser: torch.optim.Optimizer,
     budget: Budget,
@@ -106,7 +110,7 @@ def fit(
         pass_rows: rows a forward pass; a larger batch is passed in parts whose gradients add up,
             which bounds memory. Not for networks that normalise over the batch. 0: all at once.
     Raises:
-        KitError: a loss that is not finite; names the step, the learning rate and the last loss.
+        Diverged: a loss is not finite.
     """
     state = _State()
     if snapshot and snapshot.exists():
@@ -199,7 +203,7 @@ def _finite(value: Tensor, last: float, updates: int, optimiser: torch.optim.Opt
     """The loss as a number; reading it every step is free on a CPU and cheap at this size."""
     number = float(value.detach())
     if not math.isfinite(number):
-        raise KitError(
+        raise Diverged(
             f"training: expected a finite loss, got {number} at update {updates + 1} with lr "
             f"{optimiser.param_groups[0]['lr']:g} (last finite loss {last:g}); lower the lr"
         )

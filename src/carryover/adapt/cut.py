@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from carryover.models.cnn import features_of, reset_
-from carryover.models.layers import layer_groups
+from carryover.models.cnn import features_of, layer_groups, reset_
 
 
 @dataclass(frozen=True)

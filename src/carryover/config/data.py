@@ -15,6 +15,8 @@ class Data:
     names: tuple[str, ...]
     sources: dict[str, str]
     digits_size: int
+    rendered_size: int
+    rendered_share: float
     test_fraction: float
 
     def faults(self) -> list[str]:
@@ -23,4 +25,6 @@ class Data:
             + each_slug(tuple(self.sources), "sources")
             + between(self.test_fraction, "test_fraction", above=0.0, below=1.0)
             + at_least(self.digits_size, "digits_size", 8)
+            + at_least(self.rendered_size, "rendered_size", 8)
+            + between(self.rendered_share, "rendered_share", above=0.0, below=1.000001)
         )

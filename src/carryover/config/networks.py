@@ -64,6 +64,7 @@ class Training:
 class Pretrain(Training):
     """One supervised source network of the ``pretrain`` section."""
 
+    objective: Literal["supervised"]
     dataset: str
     classes: tuple[int, ...]
     threads: int

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from carryover.config.adapt import Adapt
 from carryover.config.clusters import Clusters
+from carryover.config.contrastive import Contrastive
 from carryover.config.cuts import Cuts
 from carryover.config.data import Data
 from carryover.config.diff import Diff
+from carryover.config.encoders import EncoderEntry
 from carryover.config.networks import Pretrain
 from carryover.config.reader import SLUG, at_least, build, known, load
 from carryover.errors import ConfigError, listed
@@ -21,9 +24,11 @@ class Params:
 
     seed: int
     data: Data
-    pretrain: dict[str, Pretrain]
+    pretrain: dict[str, Pretrain | Contrastive]
+    encoders: dict[str, EncoderEntry]
     cuts: Cuts
     clusters: Clusters
+    adapt: Adapt
     diff: Diff
 
     def faults(self) -> list[str]:
@@ -35,20 +40,23 @@ class Params:
             found += known(recipe.dataset, self.data.names, f"pretrain.{name}.dataset")
         found += known(self.cuts.dataset, self.data.names, "cuts.dataset")
         found += known(self.clusters.dataset, self.data.names, "clusters.dataset")
-        found += self._clusters_faults()
-        source = self.pretrain.get(self.cuts.pretrained)
+        return found + self._cuts_faults() + self._clusters_faults() + self._encoder_faults()
+
+    def network(self, name: str) -> Pretrain | None:
+        """The supervised recipe of this name, if there is one."""
+        recipe = self.pretrain.get(name)
+        return recipe if isinstance(recipe, Pretrain) else None
+
+    def _cuts_faults(self) -> list[str]:
+        source = self.network(self.cuts.pretrained)
         if source is None:
-            found.append(
-                f"cuts.pretrained: expected one of {listed(self.pretrain)}, got "
-                f"{self.cuts.pretrained!r}; describe it under pretrain"
-            )
-            return found
-        for i, cut in enumerate(self.cuts.cuts):
-            if not 0 <= cut <= source.network.depth:
-                found.append(
-                    f"cuts.cuts[{i}]: expected 0 to {source.network.depth} (the depth of "
-                    f"{self.cuts.pretrained}), got {cut}"
-                )
+            return [self._no_network("cuts.pretrained", self.cuts.pretrained)]
+        found = [
+            f"cuts.cuts[{i}]: expected 0 to {source.network.depth} (the depth of "
+            f"{self.cuts.pretrained}), got {cut}"
+            for i, cut in enumerate(self.cuts.cuts)
+            if not 0 <= cut <= source.network.depth
+        ]
         shared = sorted(set(self.cuts.classes) & set(source.classes))
         if source.dataset == self.cuts.dataset and shared:
             found.append(
@@ -58,13 +66,47 @@ class Params:
         return found
 
     def _clusters_faults(self) -> list[str]:
-        source = self.pretrain.get(self.clusters.pretrained)
+        source = self.network(self.clusters.pretrained)
         if source is None:
-            return [
-                f"clusters.pretrained: expected one of {listed(self.pretrain)}, got "
-                f"{self.clusters.pretrained!r}; describe it under pretrain"
-            ]
+            return [self._no_network("clusters.pretrained", self.clusters.pretrained)]
         return self.clusters.faults_with(source)
+
+    def _no_network(self, path: str, name: str) -> str:
+        networks = [name for name in self.pretrain if self.network(name)]
+        return (
+            f"{path}: expected one of {listed(networks)}, got {name!r}; describe it under pretrain"
+        )
+
+    def _encoder_faults(self) -> list[str]:
+        found = []
+        for name, entry in self.encoders.items():
+            if not SLUG.fullmatch(name):
+                found.append(f"encoders.{name}: expected a name of a-z, 0-9 and -")
+            for i, dataset in enumerate(entry.datasets):
+                found += known(dataset, self.data.names, f"encoders.{name}.datasets[{i}]")
+            kind, _, network = entry.source.partition(":")
+            if kind == "pretrain" and network not in self.pretrain:
+                found.append(
+                    f"encoders.{name}.source: expected pretrain: and one of "
+                    f"{listed(self.pretrain)}, got {entry.source!r}; describe it under pretrain"
+                )
+        encoder = self.encoders.get(self.adapt.encoder)
+        if encoder is None:
+            return [
+                *found,
+                f"adapt.encoder: expected one of {listed(self.encoders)}, got "
+                f"{self.adapt.encoder!r}; describe it under encoders",
+            ]
+        for path, dataset in [
+            ("adapt.dataset", self.adapt.dataset),
+            *((f"adapt.others[{i}]", other) for i, other in enumerate(self.adapt.others or ())),
+        ]:
+            if dataset not in encoder.datasets:
+                found.append(
+                    f"{path}: expected one of {listed(encoder.datasets)}, got {dataset!r}; add it "
+                    f"to encoders.{self.adapt.encoder}.datasets"
+                )
+        return found
 
 
 def read(path: Path) -> Params:

@@ -81,14 +81,16 @@ def refuse_edited(path: Path, before: str, *sections: str) -> None:
 
 def build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
     """`value` as a `kind`; what does not fit is added to `faults`."""
+    if kind is Any:
+        return value
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        if value is None:
+        if value is None and type(None) in args:
             return None
-        (kind,) = [arg for arg in args if arg is not type(None)]
-        return build(kind, value, path, faults)
+        kinds = [arg for arg in args if arg is not type(None)]
+        return build(_chosen(kinds, value, path, faults), value, path, faults)
     if dataclasses.is_dataclass(kind):
-        return __build_section(kind, value, path, faults)
+        return _build_section(kind, value, path, faults)
     if origin is Literal:
         if value not in args or isinstance(value, bool):
             faults.append(f"{path}: expected one of {listed(map(str, args))}, got {value!r}")
@@ -111,7 +113,18 @@ def build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
     return value
 
 
-def __build_section(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
+def _chosen(kinds: list[Any], value: Any, path: str, faults: list[str]) -> Any:
+    """Of several sections the one whose ``objective`` is the value's."""
+    if len(kinds) == 1 or not isinstance(value, dict):
+        return kinds[0]
+    known = {get_args(get_type_hints(kind)["objective"])[0]: kind for kind in kinds}
+    asked = value.get("objective")
+    if asked not in known:
+        faults.append(f"{path}.objective: expected one of {listed(known)}, got {asked!r}")
+    return known.get(asked, Any)
+
+
+def _build_section(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
     dot = f"{path}." if path else ""
     if not isinstance(value, dict):
         faults.append(f"{path}: expected a mapping, got {_kind(value)}")

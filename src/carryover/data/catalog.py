@@ -14,7 +14,7 @@ from typing import Any, Literal
 from carryover.errors import DataError
 from carryover.files import digest, write_json
 
-Kind = Literal["digits", "parquet", "folder", "torchvision"]
+Kind = Literal["digits", "rendered", "parquet", "folder", "torchvision", "food101"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Source:
 
     Attributes:
         kind: how to read it.
-        path: file or folder; for torchvision the root that its classes take; none for digits.
+        path: file or folder; for torchvision the root that its classes take; none for embedded sets
         folder: torchvision only, the set's own folder below the root.
         torchvision_class: torchvision only.
     """
@@ -57,6 +57,11 @@ class Source:
     path: Path | None = None
     folder: str = ""
     torchvision_class: str = ""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the images come with the kit, so that no file can change."""
+        return self.path is None
 
 
 def resolve(
@@ -69,7 +74,7 @@ def resolve(
     """Where the images of a data set are, by the first rule that fits.
 
     `name` may be ``folder:PATH`` or ``parquet:PATH``; else an entry of `sources` counts, then the
-    embedded digits, then ``ROOT/NAME.parquet`` (dashes or underscores), torchvision's files below
+    embedded sets, then ``ROOT/NAME.parquet`` (dashes or underscores), torchvision's files below
     ROOT, and the folder ``ROOT/NAME``.
 
     Args:
@@ -89,6 +94,8 @@ def resolve(
         return _named_source(entries[name], f"data.sources.{name}", base)
     if name == "digits":
         return Source("digits")
+    if name in RENDERED:
+        return Source("rendered")
     known = DATASETS.get(name)
     looked: list[str] = []
     if root:
@@ -101,6 +108,10 @@ def resolve(
             looked.append(str(place / known.present))
             if download or (place / known.present).exists():
                 return Source("torchvision", place, known.folder, known.torchvision_class)
+        if name == "food-101":
+            looked.append(str(place / name / "meta"))
+            if download or (place / name / "meta").exists():
+                return Source("food101", place / name)
         for folder in dict.fromkeys([name, name.replace("-", "_")]):
             looked.append(str(place / folder))
             if (place / folder).is_dir():
@@ -156,7 +167,8 @@ def source_digest(source: Source, cache_folder: Path) -> str:
         DataError: the source is not there.
     """
     if source.path is None:
-        return digest([source.kind, DATASETS["digits"].source])
+        known = {"digits": DATASETS["digits"].source, "rendered": "drawn here"}
+        return digest([source.kind, known[source.kind]])
     top = source.path / source.folder
     files = [top] if top.is_file() else files_below(top)
     if not files:
@@ -231,6 +243,8 @@ def expect_known(
             )
 
 
+RENDERED = ("letters", "shapes", "textures", "colours", "world")  # drawn by `data.rendered`
+
 DATASETS: dict[str, Dataset] = {
     "digits": Dataset(
         images=1797,
@@ -266,6 +280,12 @@ DATASETS: dict[str, Dataset] = {
         torchvision_class="CIFAR10",
         folder="cifar-10-batches-py",
         present="cifar-10-batches-py",
+    ),
+    "food-101": Dataset(
+        images=101_000,
+        classes=101,
+        source="Bossard, Guillaumin, Van Gool 2014; images of Foodspotting, scientific fair use",
+        splits={"train": 75_750, "test": 25_250},
     ),
     "cifar100": Dataset(
         images=60_000,

@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from carryover import run
-from carryover.data import sources
 from carryover.data.catalog import Source, expect_known, source_digest
 from carryover.data.images import Encoded, Images, Table, as_channels, decode
 from carryover.errors import DataError, listed
@@ -30,31 +29,21 @@ ORDER = ("train", "validation", "test")
 
 
 def prepare(
-    name: str,
-    source: Source,
-    out: Path,
-    size: int,
-    test_fraction: float,
-    seed: int,
-    cache_folder: Path,
-    download: bool = False,
+    name: str, source: Source, table: Table, out: Path, cache_folder: Path
 ) -> dict[str, Any]:
-    """Read a data set, check it and write its prepared form; equal inputs give equal bytes.
+    """Check a data set and write its prepared form; equal inputs give equal bytes.
 
     Every image is decoded once. `out` is replaced as a whole, or left as it is on failure.
 
     Args:
         name: a known name's counts and shape are asserted.
-        size: px of the digits.
-        test_fraction, seed: how a test part is held out of a set that has none.
+        source: where the table was read from.
         cache_folder: where digests of the source's files are remembered.
-        download: torchvision's files only: fetch them where they are absent.
     Returns:
         The manifest.
     Raises:
         DataError: the source cannot be used; `out` is untouched.
     """
-    table = _table(source, size, test_fraction, seed, download)
     counts = {split: table.splits.count(split) for split in ORDER if split in table.splits}
     expect_known(name, table.origin, counts, len(table.class_names))
     pixels, channels, shape = _decoded(table)
@@ -83,16 +72,6 @@ def prepare(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return facts
-
-
-def _table(source: Source, size: int, test_fraction: float, seed: int, download: bool) -> Table:
-    if source.kind == "digits":
-        return sources.digits(size, test_fraction, seed)
-    assert source.path is not None
-    if source.kind == "torchvision":
-        return sources.torchvision_files(source.path, source.torchvision_class, download)
-    reader = sources.folder if source.kind == "folder" else sources.parquet
-    return reader(source.path, test_fraction, seed)
 
 
 def _decoded(table: Table) -> tuple[UInt8[Tensor, "n c h w"] | None, int, tuple[int, ...]]:

@@ -75,6 +75,26 @@ def features_of(network: nn.Sequential, image_shape: tuple[int, int, int]) -> in
         ) from error
 
 
+def layer_groups(network: nn.Sequential) -> dict[str, list[str]]:
+    """Names of the modules, grouped: each convolution with what follows it, then the head.
+
+    Every module, and so every parameter, is in exactly one group. Pooling belongs to the
+    convolution before it, so it stays when a network is cut just behind it.
+
+    Returns:
+        ``{"conv1": ["conv1", "act1", "pool1"], ..., "head": ["flatten", ..., "linear"]}``.
+    """
+    groups: dict[str, list[str]] = {}
+    group = "head"
+    for name, module in network.named_children():
+        if isinstance(module, nn.Conv2d):
+            group = name
+        elif isinstance(module, nn.Flatten):
+            group = "head"
+        groups.setdefault(group, []).append(name)
+    return groups
+
+
 def reset_(module: nn.Module, generator: torch.Generator) -> None:
     """Draw new weights for a convolution or linear layer; other modules stay as they are.
 

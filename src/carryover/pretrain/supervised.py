@@ -36,6 +36,7 @@ PASS_ROWS = 512  # images a forward pass: a batch of 4096 would take 9 GB at onc
 def stage(params: Params, item: str, context: run.Context) -> None:
     """Train the network described by ``pretrain.<item>`` and save it with its accuracies."""
     recipe = pick(params.pretrain, item, "pretrain")
+    assert isinstance(recipe, Pretrain)
     torch.set_num_threads(recipe.threads)
     keep_freed_memory()
     device = run.device(run.chosen_device())

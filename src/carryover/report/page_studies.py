@@ -2,45 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from carryover.report.page_adapt import ADAPT
+from carryover.report.page_study import Fault, Shown, Study
 
-
-@dataclass(frozen=True)
-class Shown:
-    """A figure of a study: what it is a picture of, and what it shows."""
-
-    alt: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault of an original's protocol, and what a corrected run does in its place."""
-
-    matter: str
-    published: str
-    corrected: str
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study on the page.
-
-    Attributes:
-        title: its short name.
-        question: one sentence.
-        origin: whose published results are judged.
-        figures: by file name below ``reports/STUDY``; none for a study without a report, whose
-            section has claims only.
-        faults: what the original's protocol does, beside what a corrected run does.
-    """
-
-    title: str
-    question: str
-    origin: str
-    figures: dict[str, Shown]
-    faults: tuple[Fault, ...]
-
+__all__ = ["STUDIES", "Study"]
 
 STUDIES = {
     "cuts": Study(
@@ -129,29 +94,7 @@ STUDIES = {
             ),
         ),
     ),
-    "adapt": Study(
-        "Adapt",
-        "Which of CLIP's weights should learn a new set of images, and how does it depend on data?",
-        "ayak2002/EC523_Chopped",
-        {},
-        (
-            Fault(
-                "more data hurts",
-                "from 60 % of the images on every model falls: partitions with 99 or 102 class "
-                "folders shift the labels",
-                "nested partitions with fixed labels and exact counts",
-            ),
-            Fault("loss", "softmax twice: it cannot fall below 3.63", "on raw logits"),
-            Fault(
-                "attention and MLP weights",
-                "tuned in half precision, where Adam's smallest term vanishes",
-                "tuned in single precision",
-            ),
-            Fault("budget", "epochs and learning rate differ from arm to arm", "the same updates"),
-            Fault("spread", "one run, whole per cent", "several seeds, intervals"),
-            Fault("zero-shot accuracy", "measured, not set beside the rest", "a line of its own"),
-        ),
-    ),
+    "adapt": ADAPT,
     "continual": Study(
         "Continual",
         "Does freezing all, part or none of a pretrained encoder help it to learn tasks in turn?",

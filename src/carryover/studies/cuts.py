@@ -25,7 +25,7 @@ from carryover.adapt.cut import RULES
 from carryover.config.cuts import Cuts
 from carryover.measure.accuracy import correct
 from carryover.models import saved
-from carryover.models.layers import layer_groups
+from carryover.models.cnn import layer_groups
 from carryover.originals import read_original as read_original
 from carryover.parallel import spread
 from carryover.prefix import Prefix, extended

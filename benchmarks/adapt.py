@@ -1,0 +1,121 @@
+"""Seconds of an epoch of each way of adapting: head on stored embeddings, or encoder in training.
+
+``python benchmarks/adapt.py`` after ``carryover reproduce adapt``: the encoder, images and batches
+of ``params.yaml``, one process of one thread, all training images. The peer of the probe on stored
+embeddings is the same probe that encodes its images anew in every epoch; both must end with equal
+predictions. Writes ``reports/bench/adapt.json``, which the study's figure of times reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import turns
+from carryover.adapt_start import Examples, Start, load_start
+from carryover.adapt_training import Trained, embeddings_of, train
+from carryover.config import params as config
+from carryover.config.adapt import Adapt
+from carryover.data.transforms import to_rgb
+
+TURNS, LR = 5, 0.001
+REENCODED = "probe, encoding anew"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, help="not used: the images are those of params.yaml")
+    parser.parse_args()
+    params = config.read(Path("params.yaml"))
+    torch.set_num_threads(1)
+    study = dataclasses.replace(
+        params.adapt, epochs=dict.fromkeys(("probe", "unfreeze", "llrd"), 1), max_updates=0
+    )
+    start = load_start(params, torch.device("cpu"), pixels=True)
+    methods = ["probe", *study.methods("unfreeze"), *study.methods("llrd")]
+    work: dict[str, Callable[[], Trained]] = {
+        method: lambda method=method: epoch(study, start, method) for method in methods
+    }
+    work[REENCODED] = lambda: reencoded(study, start)
+    ends = [predicted(work[name](), start) for name in ("probe", REENCODED)]
+    same = float((ends[0] == ends[1]).double().mean())
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(TURNS):
+        for name, run in work.items():
+            seconds[name].append(turns.seconds(run))
+    pairs = zip(seconds[REENCODED], seconds["probe"], strict=True)
+    ratio = turns.spread([slow / fast for slow, fast in pairs])
+    images = len(start.train)
+    threads = "one thread"
+    path = turns.write(
+        "adapt",
+        {
+            "machine": f"{turns.processor()}, {threads}",
+            "encoder": study.encoder,
+            "dataset": study.dataset,
+            "batch_size": study.batch_size,
+            "methods": {
+                name: {"seconds_per_epoch": times, "images": images}
+                for name, times in seconds.items()
+            },
+            "stored_over_anew": ratio,
+            "equal_predictions": same,
+        },
+    )
+    for name, times in seconds.items():
+        print(f"{name:24} {turns.said(turns.spread(times), 's an epoch')}")
+    print(f"stored embeddings against encoding anew: {turns.said(ratio, 'x')}")
+    print(f"{same:.1%} of predictions equal; {images} images; {path}")
+
+
+def predicted(trained: Trained, start: Start) -> Tensor:
+    """The classes a trained head names on the test images."""
+    with torch.no_grad():
+        return trained.head(embeddings_of(trained, start.test)).argmax(1)
+
+
+def epoch(study: Adapt, start: Start, method: str) -> Trained:
+    """One epoch of a method."""
+    random = torch.Generator().manual_seed(0)
+    snapshot = Path(".scratch/bench-adapt.pt")
+    return train(study, start, method, start.train, len(start.class_names), LR, random, snapshot)
+
+
+def reencoded(study: Adapt, start: Start) -> Trained:
+    """The probe's epoch where each batch of images goes through the frozen encoder first."""
+    image = copy.deepcopy(start.encoder.image)
+
+    class Encoding(nn.Module):
+        """Pixels to embeddings, without gradients."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return image(start.encoder.preprocess(to_rgb(x.float() / 255))).float()
+
+    assert start.train.pixels is not None
+    encoding = Encoding()
+    embeddings = torch.cat(
+        [
+            encoding(part)
+            for part in start.train.pixels[shuffled(study, start)].split(study.batch_size)
+        ]
+    )
+    again = embeddings[shuffled(study, start).argsort()]
+    stored = Examples(again, start.train.labels, None)
+    other = dataclasses.replace(start, train=stored)
+    return epoch(study, other, "probe")
+
+
+def shuffled(study: Adapt, start: Start) -> Tensor:
+    """The order of an epoch's images."""
+    return torch.randperm(len(start.train), generator=torch.Generator().manual_seed(0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What is measured in the adaptation study: accuracy, calibration, what an encoder still knows."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from carryover.adapt.objective import SOFTMAX
+from carryover.adapt_start import Examples, Start
+from carryover.adapt_training import Trained, held_out
+from carryover.config.adapt import Adapt
+from carryover.measure.calibration import brier, calibration_error, negative_log_likelihood
+from carryover.models.heads import Adapted
+from carryover.models.prompts import zero_shot_logits
+from carryover.solve.logistic import logistic
+
+Numbers = list[tuple[str, str, str, float, int]]  # data set, split, metric, value, n
+
+BINS = 15  # of the calibration error, as Guo et al. 2017 have it
+PASS_IMAGES = 256  # images a forward pass where nothing trains
+TOLERANCE, MAX_STEPS = 1e-6, 1000  # of the logistic probe
+
+
+def embeddings_of(trained: Trained, examples: Examples) -> Float[Tensor, "n d"]:
+    """What the head sees of images: stored embeddings, or those of the encoder that trained."""
+    if not isinstance(trained.network, Adapted):
+        return examples.embeddings
+    adapted = trained.network
+    with torch.no_grad():
+        parts = torch.arange(len(examples)).split(PASS_IMAGES)
+        return torch.cat([adapted.features(adapted.image, examples.images(i)) for i in parts])
+
+
+def scores(
+    logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"], softmax: str, batch: int, split: str
+) -> dict[str, float]:
+    """Accuracy; of training images the loss, of others how good the predicted shares are.
+
+    Args:
+        softmax: what the network's outputs are (`adapt.objective.SOFTMAX`).
+        batch: images that are predicted together, in order.
+    """
+    outputs = torch.cat([SOFTMAX[softmax](part) for part in logits.double().split(batch)])
+    found = {"accuracy": float((outputs.argmax(1) == labels).double().mean())}
+    if split == "train":
+        return found | {"loss": float(nn.functional.cross_entropy(outputs, labels))}
+    shares = outputs.softmax(1) if softmax == "none" else outputs / outputs.sum(1, keepdim=True)
+    found["nll"] = negative_log_likelihood(shares, labels)
+    if split == "test":
+        found["ece"] = calibration_error(shares, labels, BINS, "equal")
+        found["brier"] = brier(shares, labels)
+    return found
+
+
+def measured(
+    study: Adapt,
+    trained: Trained,
+    embeddings: Float[Tensor, "n d"],
+    labels: Int64[Tensor, " n"],
+    split: str,
+) -> Numbers:
+    """Scores of a trained head on images of the data set adapted to, see `embeddings_of`."""
+    with torch.no_grad():
+        logits = trained.head(embeddings)
+    if not bool(logits.isfinite().all()):  # where one is not, no class but the first is largest
+        share = float((logits.argmax(1) == labels).double().mean())
+        return [(study.dataset, split, "accuracy", share, len(labels))]
+    found = scores(logits, labels, study.softmax, study.test_batch, split)
+    return [(study.dataset, split, metric, value, len(labels)) for metric, value in found.items()]
+
+
+def retained(
+    study: Adapt, start: Start, trained: Trained, embeddings: Float[Tensor, "n d"]
+) -> Numbers:
+    """Zero-shot accuracy of an encoder that trained, on every set: the text is that of before.
+
+    Args:
+        embeddings: of the test images of the data set adapted to.
+    """
+    if not isinstance(trained.network, Adapted) or not bool(embeddings.isfinite().all()):
+        return []
+    found = []
+    if study.dataset in start.class_weights:
+        found.append(_zero_shot_accuracy(start, study.dataset, embeddings, start.test.labels))
+    for name, examples in start.others.items():
+        seen = embeddings_of(trained, examples)
+        found.append(_zero_shot_accuracy(start, name, seen, examples.labels))
+    return found
+
+
+def zero_shot(study: Adapt, start: Start) -> Numbers:
+    """What the encoder scores before any training, by its text head."""
+    weights = start.class_weights[study.dataset]
+    found: Numbers = []
+    for split, examples in (("test", start.test), ("train", start.train)):
+        logits = zero_shot_logits(examples.embeddings, weights, start.encoder.logit_scale)
+        values = scores(logits, examples.labels, "none", len(logits), "test")
+        wanted = values if split == "test" else ["accuracy"]
+        found += [(study.dataset, split, metric, values[metric], len(logits)) for metric in wanted]
+    for name, examples in {study.dataset: start.test, **start.others}.items():
+        found.append(_zero_shot_accuracy(start, name, examples.embeddings, examples.labels))
+    return found
+
+
+def _zero_shot_accuracy(
+    start: Start, name: str, embeddings: Float[Tensor, "n d"], labels: Int64[Tensor, " n"]
+) -> tuple[str, str, str, float, int]:
+    logits = zero_shot_logits(embeddings, start.class_weights[name], start.encoder.logit_scale)
+    value = float((logits.argmax(1) == labels).double().mean())
+    return (name, "test", "zeroshot_accuracy", value, len(labels))
+
+
+def by_solver(study: Adapt, start: Start, examples: Examples, random: torch.Generator) -> Numbers:
+    """The logistic probe whose penalty validates best, solved again on all images."""
+    classes = len(start.class_names)
+    x, y = examples.embeddings, examples.labels
+    rows = [torch.arange(len(y))]
+    penalty = study.l2s[0]
+    if len(study.l2s) > 1:
+        kept, held = held_out(study, examples, random)
+        tried = logistic(x, y, [kept], study.l2s, classes, TOLERANCE, MAX_STEPS)
+        best = (-1.0, 0.0, 0.0)
+        for i, l2 in enumerate(study.l2s):
+            logits = x[held] @ tried.class_weights[0, i].T + tried.biases[0, i]
+            values = scores(logits, y[held], "none", len(held), "validation")
+            best = max(best, (values["accuracy"], -values["nll"], l2))
+        penalty = best[2]
+    probe = logistic(x, y, rows, [penalty], classes, TOLERANCE, MAX_STEPS)
+    weights, bias = probe.class_weights[0, 0], probe.biases[0, 0]
+    found: Numbers = [
+        (study.dataset, split, metric, value, len(part))
+        for split, part in (("train", examples), ("test", start.test))
+        for metric, value in scores(
+            part.embeddings @ weights.T + bias, part.labels, "none", len(part), split
+        ).items()
+    ]
+    return [*found, (study.dataset, "train", "l2", penalty, len(examples))]

@@ -1,0 +1,194 @@
+"""One training of the adaptation study: its images, what trains, at which rates."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from carryover import run
+from carryover.adapt import optim
+from carryover.adapt.freeze import chosen, freeze_
+from carryover.adapt.objective import cross_entropy_after
+from carryover.adapt_start import Examples, Start
+from carryover.config.adapt import Adapt
+from carryover.data.partitions import FOOD101_PER_CLASS, expect_counts, partition, shifted
+from carryover.data.splits import expect_some, hold_out
+from carryover.models.heads import Adapted, Head, linear_head, projected
+from carryover.models.layers import parameter_kinds
+from carryover.train import Budget, Diverged, fit, in_precision
+
+if TYPE_CHECKING:
+    from carryover.config.params import Params
+
+
+def chosen_rows(
+    params: Params, start: Start, method: str, share: float, seed: int
+) -> tuple[Examples, int]:
+    """The training images of one share and seed, and how many outputs a head needs for them.
+
+    Nested over shares and equal for all methods of a seed. A method or study with a partition
+    fault sees the labels that a loader of folders would give them.
+    """
+    study = params.adapt
+    rows = partition(
+        start.train.labels.cpu(),
+        share,
+        run.generator(params.seed, f"adapt/partition/{seed}"),
+        "adapt.partitions",
+    )
+    if study.dataset == "food-101" and share in FOOD101_PER_CLASS:
+        labels, names = start.train.labels.cpu()[rows], start.class_names
+        expect_counts(labels, FOOD101_PER_CLASS[share], names, "adapt.partitions")
+    fault = FAULTS.get(method, study.partition_fault)
+    if fault == "none" or share < study.fault_from:
+        return start.train.take(rows), len(start.class_names)
+    place = study.fault_class
+    name = start.class_names[place]
+    faulty = shifted(
+        start.train.labels.cpu(),
+        rows,
+        start.class_names,
+        drop=(place,) if fault == "missing-class" else (),
+        add=(f"{name} copy",) if fault == "extra-class" else (),
+    )
+    return start.train.take(faulty.rows, faulty.labels), faulty.classes
+
+
+def item_of(method: str) -> str:
+    """The stage's item that a method belongs to."""
+    return method.split("-")[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A head, with the encoder below it where that has trained.
+
+    Attributes:
+        diverged: training ended with a loss that is not finite, by Adam in half precision.
+    """
+
+    network: nn.Module
+    head: Head
+    updates: int
+    diverged: bool
+
+
+def train(
+    study: Adapt,
+    start: Start,
+    method: str,
+    examples: Examples,
+    classes: int,
+    lr: float,
+    random: torch.Generator,
+    snapshot: Path,
+) -> Trained:
+    """Train a method's head, and what of the encoder the method says, on some images."""
+    item = item_of(method)
+    head = linear_head(
+        study.head,
+        classes,
+        start.train.embeddings.shape[1],
+        generator=random,
+        class_weights=_on_cpu(start.class_weights.get(study.dataset)),
+        scale=start.encoder.logit_scale,
+        unit=study.head == "text",
+    )
+    network: nn.Module = head
+    rates = {name: lr for name, _ in head.named_parameters()}
+    half = study.adam == "float16" and item != "probe"
+    if item != "probe":
+        network, rates = _with_encoder(study, start, method, head, lr, half)
+    network.to(start.train.labels.device)
+    inputs = examples.embeddings if item == "probe" else torch.arange(len(examples))
+    loss = cross_entropy_after(study.softmax)
+    groups = optim.optimiser_groups(network, rates)
+    heights = [group["lr"] for group in groups]
+    optimiser = torch.optim.Adam(groups, fused=not half)
+    budget = Budget(study.batch_size, study.epochs[item], study.max_updates, 0, 0, "on_stop")
+    total = budget.epochs * -(-len(examples) // budget.batch_size)
+    total = min(total, budget.max_updates or total)
+
+    done = 0
+
+    def after_step(updates: int) -> None:
+        nonlocal done
+        done = updates
+        share = 0.5 * (1 + math.cos(math.pi * updates / total))
+        for group, height in zip(optimiser.param_groups, heights, strict=True):
+            group["lr"] = height * (share if study.schedule == "cosine" else 1.0)
+
+    def in_study_precision(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with in_precision(y.device, study.precision):
+            return loss(network, x if item == "probe" else examples.images(x), y)
+
+    diverged = False
+    try:
+        fit(
+            network,
+            inputs,
+            examples.labels,
+            optimiser,
+            budget,
+            random,
+            loss=in_study_precision,
+            after_step=after_step,
+            snapshot=snapshot,
+        )
+    except Diverged:
+        if not half:  # where it is not the fault that was asked for, the run stops
+            raise
+        diverged = True
+    snapshot.unlink(missing_ok=True)
+    return Trained(network, head, done, diverged)
+
+
+def _with_encoder(
+    study: Adapt, start: Start, method: str, head: Head, lr: float, half: bool
+) -> tuple[nn.Module, dict[str, float]]:
+    """A copy of the encoder under the head, frozen as the method says; rates by parameter."""
+    image, groups = copy.deepcopy(start.encoder.image), start.encoder.groups
+    kinds = parameter_kinds(image)
+    mode = "norm" if method == "llrd" else method.removeprefix("unfreeze-")
+    blocks_from = None if mode == "all" else study.blocks_from
+    names = chosen(
+        mode,
+        groups,
+        kinds,
+        blocks_from=blocks_from,
+        path="adapt.unfreeze",
+        blocks_path="adapt.blocks_from",
+    )
+    freeze_(image, names)
+    if half:
+        optim.halve_(image, kinds)
+    decay = study.decay if method == "llrd" else 1.0
+    rates = optim.learning_rates(study.decay_per, names, groups, lr=lr, decay=decay)
+    return Adapted(image, optim.half_projected if half else projected, head), rates
+
+
+def _on_cpu(weights: Tensor | None) -> Tensor | None:
+    return None if weights is None else weights.cpu()
+
+
+def held_out(
+    study: Adapt, examples: Examples, random: torch.Generator
+) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
+    """Training images without, and those with which a rate or penalty is chosen.
+
+    Raises:
+        ConfigError: too few images of each class to hold one out.
+    """
+    kept, held = hold_out(examples.labels.cpu(), study.validation_fraction, random, True)
+    expect_some(held, "adapt.validation_fraction")
+    return kept, held
+
+
+FAULTS = {"probe-missing-class": "missing-class", "probe-extra-class": "extra-class"}

@@ -1,0 +1,64 @@
+"""Commands about encoders; heavy packages are imported inside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def add(app: typer.Typer) -> None:
+    """Add ``encoders``, ``layers``, ``embed`` and ``weights convert`` to the command line."""
+    for command in (encoders, layers, embed):
+        app.command()(command)
+    weights = typer.Typer(help="Weights of encoders.", no_args_is_help=True)
+    weights.command("convert")(weights_convert)
+    app.add_typer(weights, name="weights")
+
+
+def encoders() -> None:
+    """Sources of encoders, their features, and those of params.yaml."""
+    from carryover.encoders_cli import table
+
+    print(table())
+
+
+def layers(
+    encoder: Annotated[str, typer.Argument(help="Encoder of params.yaml, or a source.")],
+    groups: Annotated[bool, typer.Option("--groups", help="Groups, input to output.")] = False,
+    linear_only: Annotated[
+        bool, typer.Option("--linear-only", help="Linear layers: what LoRA can adapt.")
+    ] = False,
+    params: Annotated[
+        bool, typer.Option("--params", help="Every parameter: group, kind, shape.")
+    ] = False,
+) -> None:
+    """The layers of an encoder, from input to output."""
+    from carryover.encoders_cli import layers as work
+
+    print(work(encoder, groups=groups, linear_only=linear_only, params=params))
+
+
+def weights_convert(
+    file: Annotated[Path, typer.Argument(help="Archive of OpenAI's, as downloaded.")],
+    out: Annotated[Path | None, typer.Option(help="Where to; beside it by default.")] = None,
+) -> None:
+    """Turn OpenAI's TorchScript archive, if its sha256 is the official one, into safetensors."""
+    from carryover.encoders_cli import convert
+
+    print(convert(file, out or file.with_suffix(".safetensors")))
+
+
+def embed(
+    encoder: Annotated[str, typer.Argument(help="Encoder of params.yaml.")],
+    dataset: Annotated[str, typer.Argument(help="Prepared data set.")],
+    split: Annotated[str, typer.Option(help="Only this split.")] = "",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16; as in params.yaml.")] = "",
+) -> None:
+    """Compute embeddings into the bank, those that are missing; prints images a second."""
+    from carryover.config import params as config
+    from carryover.embed import embed_one
+    from carryover.stages import PARAMS
+
+    print(embed_one(config.read(PARAMS), encoder, dataset, split, precision))

@@ -1,0 +1,104 @@
+"""The ``adapt`` section."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from carryover.config.reader import at_least, between, distinct
+
+Item = Literal["probe", "unfreeze", "llrd"]
+Probe = Literal["zero-shot", "probe", "probe-logistic", "probe-missing-class", "probe-extra-class"]
+
+
+@dataclass(frozen=True)
+class Adapt:
+    """CLIP's image encoder adapted to one data set, over shares of its training images."""
+
+    preset: str
+    encoder: str
+    dataset: str
+    others: tuple[str, ...] | None
+    items: tuple[Item, ...]
+    probe: tuple[Probe, ...]
+    unfreeze: tuple[str, ...]
+    llrd: tuple[Literal["llrd"], ...]
+    partitions: tuple[float, ...]
+    seeds: int
+    partition_fault: Literal["none", "missing-class", "extra-class"]
+    fault_class: int
+    fault_from: float
+    blocks_from: int
+    decay: float
+    decay_per: Literal["group", "block", "tensor"]
+    head: Literal["zeros", "random", "text"]
+    softmax: Literal["none", "classes", "batch"]
+    schedule: Literal["constant", "cosine"]
+    adam: Literal["float32", "float16"]
+    precision: Literal["float32", "bfloat16"]
+    lrs: dict[str, tuple[float, ...]]
+    l2s: tuple[float, ...]
+    validation_fraction: float
+    batch_size: int
+    epochs: dict[str, int]
+    max_updates: int
+    test_batch: int
+
+    def faults(self) -> list[str]:
+        found: list[str] = []
+        for name in ("others", "items", "probe", "unfreeze", "partitions", "l2s"):
+            found += distinct(getattr(self, name) or (), name)
+        for i, share in enumerate(self.partitions):
+            if not 0 < share <= 1:
+                found.append(
+                    f"partitions[{i}]: expected a share of the training images above 0 and at "
+                    f"most 1, got {share}"
+                )
+        rates = {f"lrs.{item}": values for item, values in self.lrs.items()}
+        for name, values in {**rates, "l2s": self.l2s}.items():
+            for i, value in enumerate(values):
+                found += between(value, f"{name}[{i}]", above=0.0)
+        found += at_least(self.seeds, "seeds", 1)
+        found += at_least(self.fault_class, "fault_class", 0)
+        found += at_least(self.blocks_from, "blocks_from", 0)
+        found += at_least(self.batch_size, "batch_size", 1)
+        found += at_least(self.max_updates, "max_updates", 0)
+        found += at_least(self.test_batch, "test_batch", 1)
+        if not 0 < self.decay <= 1:
+            found.append(f"decay: expected a number above 0 and at most 1, got {self.decay}")
+        found += between(self.validation_fraction, "validation_fraction", above=0.0, below=1.0)
+        for name in ("epochs", "lrs"):
+            if sorted(getattr(self, name)) != sorted(ITEMS):
+                found.append(f"{name}: expected an entry each for {', '.join(ITEMS)}")
+        for name, count in self.epochs.items():
+            found += at_least(count, f"epochs.{name}", 1)
+        found += self._modes()
+        if self.dataset in (self.others or ()):
+            found.append(f"others: expected other sets than {self.dataset!r}, got it among them")
+        return found
+
+    def _modes(self) -> list[str]:
+        """Faults of what trains, and of what cannot be had together."""
+        found = [
+            f"unfreeze[{i}]: expected one of {', '.join(MODES)} or last-N, got {mode!r}"
+            for i, mode in enumerate(self.unfreeze)
+            if mode not in MODES and not re.fullmatch(r"last-[1-9][0-9]*", mode)
+        ]
+        faulty = {self.partition_fault, *(method.removeprefix("probe-") for method in self.probe)}
+        if self.head == "text" and "extra-class" in faulty:
+            found.append("head: expected zeros or random with extra-class, which no text is for")
+        if self.partition_fault != "none" and "probe-logistic" in self.probe:
+            found.append("probe: expected no probe-logistic with a partition_fault; take one out")
+        return found
+
+    def methods(self, item: str) -> tuple[str, ...]:
+        """The methods of an item, as rows have them."""
+        if item == "unfreeze":
+            return tuple(f"unfreeze-{kind}" for kind in self.unfreeze)
+        return self.probe if item == "probe" else self.llrd
+
+
+MODES = ("norm", "attention", "mlp", "embedding", "all")
+ITEMS = ("probe", "unfreeze", "llrd")
+GRID = ("items", "probe", "unfreeze", "llrd", "partitions", "seeds")  # which cells

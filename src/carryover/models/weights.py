@@ -1,0 +1,158 @@
+"""Weights in the official file formats, read without running a line of what is in the file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from carryover.errors import DataError
+from carryover.files import DIGEST_LETTERS
+
+WRAPPERS = ("state_dict", "model")  # keys under which checkpoints hold the tensors
+PARALLEL = "module."  # put before every name by a data-parallel wrapper
+COUNTER = "num_batches_tracked"  # batch norm's count of batches; old files lack it
+NAMED = 3  # names in a message
+
+
+@dataclass(frozen=True)
+class State:
+    """The tensors of a file by name, and what safetensors files say beside them."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def read(path: Path) -> State:
+    """Read ``.safetensors``, or PyTorch's format with nothing but tensors in it.
+
+    A wrapping ``{"state_dict": ...}`` and ``module.`` before every name are taken off.
+
+    Raises:
+        DataError: no such file, a truncated one, a TorchScript archive, or a pickle of anything
+            but tensors.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: expected a file of weights, found none; see docs/encoders.md")
+    state = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
+    tensors = state.tensors
+    if tensors and all(name.startswith(PARALLEL) for name in tensors):
+        tensors = {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
+    return State(path, tensors, state.metadata)
+
+
+def _safetensors(path: Path) -> State:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return State(path, tensors, dict(file.metadata() or {}))
+    except (SafetensorError, OSError) as error:
+        raise DataError(
+            f"{path}: expected a whole .safetensors file, cannot read it ({error}); fetch it again"
+        ) from error
+
+
+def _torch(path: Path) -> State:
+    if is_torchscript(path):
+        raise DataError(
+            f"{path}: expected a file of tensors, got a TorchScript archive, which is a program; "
+            "`carryover weights convert` takes OpenAI's"
+        )
+    try:
+        with warnings.catch_warnings():  # on pickles of another form than torch.save writes
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path}: expected nothing but tensors, got a pickle that holds other objects or is "
+            "damaged; save its state dict as .safetensors"
+        ) from error
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, IndexError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise DataError(
+            f"{path}: expected a whole PyTorch file, cannot read it ({reason}); fetch it again"
+        ) from error
+    for key in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
+        raise DataError(
+            f"{path}: expected a state dict (names to tensors), got {type(content).__name__}; "
+            "save the network's state_dict()"
+        )
+    return State(path, dict(content))
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is an archive with code in it; only its list of contents is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def load_(module: nn.Module, tensors: Mapping[str, Tensor], origin: Path | str) -> None:
+    """Copy tensors into a module, in its own precision; every name and shape must fit.
+
+    Raises:
+        DataError: missing or unexpected names, or other shapes; the message names the first.
+    """
+    own = module.state_dict()
+    faults = []
+    for what, names in (
+        ("missing", [n for n in own if n not in tensors and not n.endswith(COUNTER)]),
+        ("unexpected", [n for n in tensors if n not in own]),
+    ):
+        if names:
+            faults.append(f"{len(names)} {what} ({first(names)})")
+    shapes = [
+        f"{name} {tuple(tensors[name].shape)} for {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if shapes:
+        faults.append(f"{len(shapes)} of another shape ({first(shapes)})")
+    if faults:
+        raise DataError(
+            f"{origin}: expected the {len(own)} tensors of {type(module).__name__}, got "
+            f"{', '.join(faults)}; name the architecture that these weights are of"
+        )
+    module.load_state_dict(tensors, strict=False)  # only counters may be absent
+
+
+def first(names: Iterable[str]) -> str:
+    """The first few names, and dots where there are more."""
+    listed = list(names)
+    return ", ".join(listed[:NAMED]) + (", ..." if len(listed) > NAMED else "")
+
+
+def digest(tensors: Mapping[str, Tensor], form: Any) -> str:
+    """Digest of a network: its tensors whatever file they came from, and its form.
+
+    Args:
+        tensors: a module's state by name. Batch norm's counters change no output and are left out.
+        form: what the tensors do not say and outputs depend on (activation, heads, stride).
+    """
+    state = hashlib.sha256(json.dumps(form, sort_keys=True).encode())
+    for name in sorted(tensors):
+        if name.endswith(COUNTER):
+            continue
+        tensor = tensors[name].detach().cpu().contiguous()
+        state.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        state.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()[:DIGEST_LETTERS]

@@ -1,0 +1,21 @@
+"""The ``pretrain@NAME`` stages: each entry of the ``pretrain`` section by its objective."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from carryover import provenance, run
+from carryover.errors import pick
+from carryover.pretrain import contrastive, supervised
+
+if TYPE_CHECKING:
+    from carryover.config.params import Params
+
+
+def stage(params: Params, item: str, context: run.Context) -> None:
+    """Train and save one network; its card has the digest of its own objective's code."""
+    recipe = pick(params.pretrain, item, "pretrain")
+    module = {"supervised": supervised, "contrastive": contrastive}[recipe.objective]
+    source = provenance.source_digest(module.__name__)
+    module.stage(params, item, replace(context, source=source))

@@ -1,0 +1,135 @@
+"""The adaptation study in short: accuracy and gain by method and partition, what it says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from carryover.measure.statistics import Interval
+from carryover.report import adapt_intervals
+from carryover.report.adapt_gains import Compared
+from carryover.report.adapt_scores import (
+    FAULTS,
+    PROBE,
+    ZERO_SHOT,
+    AdaptScores,
+    methods,
+    others,
+    share,
+    title,
+    tuned,
+)
+from carryover.report.tables import percent
+
+MEAN = "mean"  # of all partitions
+
+
+def summarise(
+    scores: AdaptScores,
+    gains: Sequence[Compared],
+    means: Sequence[Compared],
+    changes: Sequence[Compared],
+) -> dict[str, Any]:
+    """What ``dvc metrics diff`` compares: by method and partition, accuracies in 0..1."""
+    summary: dict[str, Any] = {}
+    if "accuracy" in scores.zero_shot:
+        found = {"accuracy": _rounded(adapt_intervals.zero_shot(scores))}
+        summary[ZERO_SHOT] = found | {"ece": round(scores.zero_shot["ece"], 6)}
+    for method in methods(scores):
+        summary[method] = {
+            key(partition): {
+                "accuracy": _rounded(adapt_intervals.accuracy(scores, method, partition)),
+                "ece": round(adapt_intervals.calibration(scores, method, partition).value, 6),
+            }
+            for partition in scores.images
+        }
+        fall = largest_fall(method, changes)
+        if fall:
+            summary[method]["largest_fall"] = _tested(fall) | {"to": fall.places[1]}
+    for each in gains:
+        place = summary[each.method].setdefault(key(each.places[0]), {})
+        place["gain"] = _tested(each)
+    for each in means:
+        summary[each.method][MEAN] = {"gain": _tested(each)}
+    for method in tuned(scores):
+        for name, sets in (
+            ("zero_shot_itself", [scores.dataset]),
+            ("zero_shot_others", others(scores)),
+        ):
+            for partition in scores.images if sets else ():
+                left, _ = adapt_intervals.kept(scores, method, partition, sets)
+                summary[method][key(partition)][name] = round(left.value, 6)
+    for found in (place for method in summary.values() for place in method.values()):
+        for name in [name for name, value in _items(found) if math.isnan(value)]:
+            del found[name]  # a training that diverged does not have it
+    return summary
+
+
+def _items(found: Any) -> Iterator[tuple[str, float]]:
+    pairs = found.items() if isinstance(found, dict) else ()
+    return ((name, value) for name, value in pairs if isinstance(value, float))
+
+
+def key(partition: float) -> str:
+    """A partition as files name it, ``10_percent``."""
+    return f"{100 * partition:.4g}_percent"
+
+
+def largest_fall(method: str, changes: Sequence[Compared]) -> Compared | None:
+    """The lowest change from one partition to the next; it may be a rise."""
+    own = [each for each in changes if each.method == method]
+    return min(own, key=lambda each: each.difference.value, default=None)
+
+
+def answer(scores: AdaptScores, means: Sequence[Compared], changes: Sequence[Compared]) -> str:
+    """What these rows say of more data, of faulty folders, and of the methods."""
+    said = []
+    for method in (PROBE, *FAULTS):
+        fall = largest_fall(method, changes)
+        if fall:
+            start, end = (share(partition) for partition in fall.places)
+            which = "correct partitions" if method == PROBE else title(method)
+            said.append(
+                f"{which}: from {start} to {end} {percent(fall.difference, signed=True)} points "
+                f"(p {fall.p_holm:.2g})"
+            )
+    text = "The lowest change from a partition to the next, of the frozen probe, is with "
+    text = f"{text}{'; '.join(said)}. " if said else ""
+    clear = [each for each in means if each.p_holm < 0.05]
+    higher = [each for each in clear if each.difference.value > 0]
+    lower = [each for each in clear if each.difference.value < 0]
+    return (
+        f"{text}Over all partitions {_names(higher)} beat the frozen probe and {_names(lower)} lie "
+        f"below it (p below 0.05 after Holm's correction over {len(means)}); the rest is not told "
+        f"apart from it with {len(scores.seeds)} seed{'s' * (len(scores.seeds) > 1)}."
+    )
+
+
+def _names(found: Sequence[Compared]) -> str:
+    return ", ".join(each.method for each in found) or "none"
+
+
+def _tested(each: Compared) -> dict[str, float]:
+    return _rounded(each.difference) | {"p_holm": round(each.p_holm, 6)}
+
+
+def _rounded(interval: Interval) -> dict[str, float]:
+    return {name: round(float(getattr(interval, name)), 6) for name in ("value", "low", "high")}
+
+
+def headline(summary: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    """The terminal's table of a summary: title, header and lines."""
+    keys = [name for name in summary[PROBE] if name.endswith("_percent")]
+    lines = []
+    for method, found in summary.items():
+        cells = [_cell(found.get(name, {})) for name in keys]
+        if method == ZERO_SHOT:
+            cells = [percent(Interval(**found["accuracy"])), *[""] * (len(keys) - 1)]
+        lines.append([method, *cells])
+    title = "adapt: test accuracy by share of the training images, % [95 %]; zero-shot needs none"
+    return title, ["method", *(name.replace("_percent", " %") for name in keys)], lines
+
+
+def _cell(place: Mapping[str, Any]) -> str:
+    return percent(Interval(**place["accuracy"])) if "accuracy" in place else ""

@@ -1,0 +1,1 @@
+"""Solvers for frozen features: tensors in, tensors out, many problems at once."""

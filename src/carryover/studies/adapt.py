@@ -1,0 +1,214 @@
+"""How should CLIP's image encoder be adapted to a new data set, and at how much data?
+
+Zero-shot, a linear probe on stored embeddings, and training parts of the encoder with its head
+(layer norms, attention, MLPs, the last blocks, everything; with decaying rates) on nested,
+class-balanced shares of the training images. ``dvc repro adapt@probe`` writes
+``reports/adapt/runs/probe/rows.jsonl``: accuracy and calibration on the test images by method,
+share and seed, and of encoders that trained the zero-shot accuracy on all sets, which is what
+adapting has cost.
+
+Source: ``ayak2002/EC523_Chopped``, folder CLIP, at 00bc0f7.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from carryover import run
+from carryover.adapt_measures import (
+    Numbers,
+    by_solver,
+    embeddings_of,
+    measured,
+    retained,
+    zero_shot,
+)
+from carryover.adapt_start import Start, load_start
+from carryover.adapt_training import chosen_rows, held_out, item_of, train
+from carryover.config.adapt import Adapt
+from carryover.parallel import spread
+from carryover.rows import Row, write_rows
+from carryover.train import Diverged
+
+if TYPE_CHECKING:
+    from carryover.config.params import Params
+
+RUNS = Path("reports/adapt/runs")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training.
+
+    Attributes:
+        lr: the rate tried, validated on held out images; 0 for the training that is reported.
+    """
+
+    method: str
+    partition: float
+    seed: int
+    lr: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Its name in the scratch file."""
+        tried = f"/{self.lr:g}" if self.lr else ""
+        return f"{self.method}/{self.partition:g}/{self.seed}{tried}"
+
+
+def stage(params: Params, item: str, context: run.Context) -> None:
+    """Train every (method, partition, seed) of one item and write its rows."""
+    torch.set_num_threads(1)
+    study = params.adapt
+    device = run.device(run.chosen_device())
+    start = load_start(params, device, pixels=item != "probe")
+    made_from = {
+        "params": context.params,
+        "source": context.source,
+        "data": start.data,
+        "weights": start.encoder.weights,
+        "precision": study.precision,
+    }
+    about = {"torch": torch.__version__, "device": device.type, "embedded": start.embedded}
+    scratch = run.Scratch(context.stage, made_from | about)
+    processes = run.workers() if device.type == "cpu" else 0
+
+    def work(cell: Cell) -> Numbers:
+        return numbers(params, start, cell, rates, scratch.folder)
+
+    with run.alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
+        done = scratch.cells()
+        started = time.monotonic()
+        tried, reported = cells(study, item)
+        waiting = [cell for cell in [*tried, *reported] if cell.name not in done]
+        total = len(tried) + len(reported)
+        rates: dict[tuple[str, float], float] = {}
+        with run.progress(context.stage, total, total - len(waiting)) as advance:
+            for several in (tried, reported):
+                rates = chosen_rates(study, tried, done) if several is reported else {}
+                left = [cell for cell in several if cell.name not in done]
+                for cell, found in spread(work, left, processes):
+                    scratch.add(cell.name, found)
+                    done[cell.name] = found
+                    advance()
+        rows = [
+            Row(
+                study="adapt",
+                item=item,
+                preset=study.preset,
+                cell=axes(study, cell, dataset, split),
+                split=split,
+                metric=metric,
+                value=value,
+                n=n,
+                **made_from,
+            )
+            for cell in reported
+            for dataset, split, metric, value, n in done[cell.name]
+        ]
+        context.refuse_edited()
+        write_rows(RUNS / item / "rows.jsonl", rows)
+        scratch.clear()
+        seconds = time.monotonic() - started
+        facts = {"device": device.type, "torch": torch.__version__}
+        run.log(context.stage, {"cells": len(waiting), "seconds": seconds, **facts})
+
+
+def cells(study: Adapt, item: str) -> tuple[list[Cell], list[Cell]]:
+    """Trainings that choose rates, those of the first seed; and the trainings to report."""
+    methods = study.methods(item)
+    trained = [method for method in methods if method not in WITHOUT_RATE]
+    tried = [
+        Cell(method, partition, 0, lr)
+        for method, partition, lr in product(trained, study.partitions, study.lrs[item])
+        if len(study.lrs[item]) > 1
+    ]
+    reported = [
+        Cell(method, partition, seed)
+        for method, partition, seed in product(methods, study.partitions, range(study.seeds))
+        if method != "zero-shot"
+    ]
+    if "zero-shot" in methods:
+        reported.insert(0, Cell("zero-shot", 1.0, 0))
+    return tried, reported
+
+
+def chosen_rates(
+    study: Adapt, tried: Sequence[Cell], done: dict[str, Any]
+) -> dict[tuple[str, float], float]:
+    """The rate of each (method, partition) that validated best: accuracy, then the lower loss."""
+    best: dict[tuple[str, float], tuple[float, float, float]] = {}
+    for cell in tried:
+        values = {metric: value for _, _, metric, value, _ in done[cell.name]}
+        score = (values["accuracy"], -values.get("nll", math.inf), cell.lr)
+        place = (cell.method, cell.partition)
+        best[place] = max(best.get(place, score), score)
+    return {place: score[2] for place, score in best.items()}
+
+
+def axes(study: Adapt, cell: Cell, dataset: str, split: str) -> dict[str, object]:
+    """A row's axes; zero-shot has no seed, and a partition on training images alone."""
+    found: dict[str, object] = {
+        "dataset": dataset,
+        "encoder": study.encoder,
+        "method": cell.method,
+        "partition": cell.partition,
+        "seed": cell.seed,
+    }
+    if cell.method == "zero-shot":
+        del found["seed"]
+        if split == "test":
+            del found["partition"]
+    return found
+
+
+def numbers(
+    params: Params,
+    start: Start,
+    cell: Cell,
+    rates: dict[tuple[str, float], float],
+    folder: Path,
+) -> Numbers:
+    """What one cell gives."""
+    study = params.adapt
+    if cell.method == "zero-shot":
+        return zero_shot(study, start)
+    examples, classes = chosen_rows(params, start, cell.method, cell.partition, cell.seed)
+    place = f"{cell.partition:g}/{cell.seed}"  # methods share images, heads and batches
+    validation = run.generator(params.seed, f"adapt/validation/{place}")
+    if cell.method == "probe-logistic":
+        return by_solver(study, start, examples, validation)
+    random = run.generator(params.seed, f"adapt/weights/{place}")
+    snapshot = folder / f"{cell.name.replace('/', '-')}.pt"
+    if cell.lr:
+        kept, held = held_out(study, examples, validation)
+        less, held_images = examples.take(kept), examples.take(held)
+        try:
+            trained = train(study, start, cell.method, less, classes, cell.lr, random, snapshot)
+        except Diverged:  # the worst that a rate can do
+            return [(study.dataset, "validation", "accuracy", 0.0, len(held))]
+        seen = embeddings_of(trained, held_images)
+        return measured(study, trained, seen, held_images.labels, "validation")
+    lr = rates.get((cell.method, cell.partition), study.lrs[item_of(cell.method)][0])
+    trained = train(study, start, cell.method, examples, classes, lr, random, snapshot)
+    seen = embeddings_of(trained, start.test)
+    fitted = embeddings_of(trained, examples)
+    return [
+        *measured(study, trained, fitted, examples.labels, "train"),
+        *measured(study, trained, seen, start.test.labels, "test"),
+        *retained(study, start, trained, seen),
+        (study.dataset, "train", "updates", float(trained.updates), len(examples)),
+        (study.dataset, "train", "lr", lr, len(examples)),
+        (study.dataset, "train", "diverged", float(trained.diverged), len(examples)),
+    ]
+
+
+WITHOUT_RATE = ("zero-shot", "probe-logistic")

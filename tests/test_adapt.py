@@ -1,0 +1,393 @@
+"""The adaptation study on ``tests/params.yaml``.
+
+After a change that is meant to move its numbers: ``CARRYOVER_WRITE_GOLDEN=1 pytest
+tests/test_adapt.py -k every_cell`` writes ``tests/golden/adapt.json`` anew; the commit says why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+
+from carryover import adapt_measures, adapt_start, adapt_training, run
+from carryover.config import params as config
+from carryover.errors import ConfigError, DataError
+from carryover.rows import Row, read_rows
+from carryover.stages import PARAMS, run_stage
+from carryover.studies import adapt
+from conftest import REPOSITORY, Checkout
+from image_files import encoded, picture, write_folder
+
+GOLDEN = Path(__file__).parent / "golden" / "adapt.json"
+TEST, OTHER = 1258, 36
+SHARES = {0.1: 50, 1.0: 539}  # 5 of each class of digits, and all
+UNIFORM = 0.1
+
+
+def rows_of(item: str) -> list[Row]:
+    return read_rows(Path("reports/adapt/runs") / item / "rows.jsonl")
+
+
+@pytest.fixture(scope="session")
+def embedded_once(tmp_path_factory: pytest.TempPathFactory, data_and_models: Path) -> Path:
+    """The ``data`` folder of the tiny checkout with a small CLIP and its embeddings."""
+    from conftest import TINY, make_checkout
+
+    found = make_checkout(tmp_path_factory.mktemp("embedded") / "checkout", TINY)
+    shutil.copytree(data_and_models, found.root / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(found.root)
+        patch.setenv("CARRYOVER_QUIET", "1")
+        patch.setenv("CARRYOVER_DEVICE", "cpu")
+        for name in ("letters", "world"):
+            run_stage("data", name)
+        run_stage("pretrain", "clip-nano")
+        run_stage("embed", "clip-nano")
+    return found.root / "data"
+
+
+@pytest.fixture
+def embedded(tiny: Checkout, embedded_once: Path) -> Checkout:
+    """The tiny checkout after its stages ``data``, ``pretrain`` and ``embed``."""
+    shutil.copytree(embedded_once, tiny.root / "data")
+    return tiny
+
+
+@pytest.fixture
+def run_items(embedded: Checkout) -> Callable[..., dict[str, list[Row]]]:
+    """Run items of the tiny study with some keys changed; their rows."""
+
+    def rows(*items: str, **changes: Any) -> dict[str, list[Row]]:
+        if changes:
+            embedded.edit(**{f"adapt.{key}": value for key, value in changes.items()})
+        for item in items:
+            run_stage("adapt", item)
+        return {item: rows_of(item) for item in items}
+
+    return rows
+
+
+def only(rate: float) -> dict[str, list[float]]:
+    """One rate for every item, so that none is chosen."""
+    return {item: [rate] for item in ("probe", "unfreeze", "llrd")}
+
+
+def of(rows: list[Row], metric: str, split: str = "test", **axes: Any) -> list[float]:
+    """Values of a metric at some axes."""
+    return [
+        row.value
+        for row in rows
+        if (row.metric, row.split) == (metric, split)
+        and all(row.cell.get(axis) == value for axis, value in axes.items())
+    ]
+
+
+def test_every_cell_has_its_rows_with_their_n(
+    run_items: Callable[..., dict[str, list[Row]]],
+) -> None:
+    found = run_items("probe", "unfreeze", "llrd")
+    probes = ("probe", "probe-logistic", "probe-missing-class", "probe-extra-class")
+    methods = {"probe": probes, "unfreeze": ("unfreeze-norm", "unfreeze-all"), "llrd": ("llrd",)}
+    for item, rows in found.items():
+        axes = [
+            (row.cell["method"], row.cell["partition"], row.cell["seed"])
+            for row in rows
+            if (row.split, row.metric) == ("test", "accuracy") and "seed" in row.cell
+        ]
+        assert axes == [(m, p, s) for m in methods[item] for p in (0.1, 1.0) for s in (0, 1)]
+        for row in rows:
+            own = row.cell["dataset"] == "digits"
+            assert (row.study, row.item, row.preset) == ("adapt", item, "tiny")
+            assert row.cell["encoder"] == "clip-nano"
+            if row.split == "test":
+                assert row.n == (TEST if own else OTHER)
+            elif "extra" not in row.cell["method"] and "missing" not in row.cell["method"]:
+                assert row.n == SHARES[row.cell["partition"]]
+            if "accuracy" in row.metric:
+                assert row.value * row.n == pytest.approx(round(row.value * row.n), abs=1e-6)
+            if row.metric == "updates":
+                assert row.value == 20
+        metrics = {(row.split, row.metric) for row in rows}
+        assert {("test", m) for m in ("accuracy", "nll", "ece", "brier")} < metrics
+        assert {("train", m) for m in ("accuracy", "loss", "updates", "lr")} < metrics
+        assert not of(rows, "diverged", "train") or set(of(rows, "diverged", "train")) == {0.0}
+    zero_shot = [row for row in found["probe"] if row.cell["method"] == "zero-shot"]
+    assert [(r.metric, r.split, r.cell.get("partition")) for r in zero_shot] == [
+        *((metric, "test", None) for metric in ("accuracy", "nll", "ece", "brier")),
+        ("accuracy", "train", 1.0),
+        *(("zeroshot_accuracy", "test", None) for _ in range(2)),
+    ]
+    provenance = {(r.data, r.weights, r.params, r.source) for rows in found.values() for r in rows}
+    assert len(provenance) == 1
+    compare_with_golden(found)
+
+
+def compare_with_golden(found: dict[str, list[Row]]) -> None:
+    """Accuracies to 2e-3, as means over seeds: some test images may flip on another CPU."""
+    places: dict[str, list[float]] = {}
+    for rows in found.values():
+        for row in rows:
+            if row.metric == "accuracy" and row.split == "test":
+                place = f"{row.cell['method']}/{row.cell.get('partition', 0):g}"
+                places.setdefault(place, []).append(row.value)
+    means = {place: round(fmean(each), 6) for place, each in places.items()}
+    if os.environ.get("CARRYOVER_WRITE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(means, indent=2) + "\n")
+    golden = json.loads(GOLDEN.read_text())
+    assert len(golden) == 1 + 2 * (4 + 2 + 1)
+    assert means == pytest.approx(golden, abs=2e-3)
+
+
+def test_learning_and_the_partition_fault_show_in_the_golden_accuracies() -> None:
+    golden = json.loads(GOLDEN.read_text())
+    assert golden["probe-logistic/1"] > golden["probe-logistic/0.1"] > 3 * UNIFORM
+    assert golden["probe-missing-class/0.1"] == golden["probe/0.1"]  # the fault begins at 60 %
+    assert golden["probe-missing-class/1"] < golden["probe/1"] - 0.05
+    assert golden["probe-extra-class/1"] < golden["probe/1"] - 0.05
+
+
+def test_partitions_are_nested_and_equal_for_all_methods(embedded: Checkout) -> None:
+    params = config.read(PARAMS)
+    start = adapt_start.load_start(params, torch.device("cpu"), pixels=False)
+    small, _ = adapt_training.chosen_rows(params, start, "probe", 0.1, 1)
+    other, _ = adapt_training.chosen_rows(params, start, "llrd", 0.1, 1)
+    large, classes = adapt_training.chosen_rows(params, start, "probe", 0.5, 1)
+    assert torch.equal(small.embeddings, other.embeddings)
+    assert classes == 10
+    assert torch.bincount(small.labels).tolist() == [5] * 9 + [5]
+    inside = (small.embeddings[:, None] == large.embeddings[None]).all(2).any(1)
+    assert inside.all()
+
+
+def test_a_missing_folder_lowers_every_later_label(embedded: Checkout) -> None:
+    params = config.read(PARAMS)
+    start = adapt_start.load_start(params, torch.device("cpu"), pixels=False)
+    whole, _ = adapt_training.chosen_rows(params, start, "probe", 1.0, 0)
+    less, classes = adapt_training.chosen_rows(params, start, "probe-missing-class", 1.0, 0)
+    assert classes == 10
+    counts = torch.bincount(whole.labels, minlength=10).tolist()
+    assert torch.bincount(less.labels, minlength=10).tolist() == [counts[0], *counts[2:], 0]
+
+
+def test_an_encoder_that_does_not_train_keeps_its_zero_shot_accuracy(
+    run_items: Callable[..., dict[str, list[Row]]],
+) -> None:
+    rows = run_items("probe", "unfreeze", lrs=only(1.0e-12), partitions=[0.1], seeds=1)
+    before = of(rows["probe"], "zeroshot_accuracy", method="zero-shot")
+    assert len(before) == 2
+    assert of(rows["unfreeze"], "zeroshot_accuracy", method="unfreeze-all") == before
+
+
+def test_a_head_of_texts_starts_at_the_zero_shot_accuracy(
+    run_items: Callable[..., dict[str, list[Row]]],
+) -> None:
+    rows = run_items(
+        "probe",
+        head="text",
+        lrs=only(1.0e-12),
+        partitions=[0.1],
+        seeds=1,
+        probe=["zero-shot", "probe"],
+    )["probe"]
+    assert of(rows, "accuracy", method="probe") == of(rows, "accuracy", method="zero-shot")
+
+
+def test_with_decay_1_llrd_is_unfreezing_the_norms(
+    run_items: Callable[..., dict[str, list[Row]]],
+) -> None:
+    rows = run_items("unfreeze", "llrd", decay=1.0, partitions=[0.1], seeds=1, lrs=only(0.01))
+    values = of(rows["llrd"], "accuracy"), of(rows["llrd"], "nll")
+    norm = {"method": "unfreeze-norm"}
+    assert values == (of(rows["unfreeze"], "accuracy", **norm), of(rows["unfreeze"], "nll", **norm))
+
+
+def test_adam_in_half_precision_diverges_where_attention_trains_and_not_on_norms(
+    run_items: Callable[..., dict[str, list[Row]]],
+) -> None:
+    rows = run_items("unfreeze", adam="float16", partitions=[0.1], seeds=1, lrs=only(0.01))[
+        "unfreeze"
+    ]
+    assert of(rows, "diverged", "train", method="unfreeze-all") == [1.0]
+    assert of(rows, "diverged", "train", method="unfreeze-norm") == [0.0]
+    assert of(rows, "accuracy", method="unfreeze-all")[0] == pytest.approx(UNIFORM, abs=0.02)
+
+
+def test_softmax_over_the_batch_makes_a_prediction_depend_on_its_batch() -> None:
+    random = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(40, 5, generator=random), torch.arange(40) % 5
+    two, all_ = (
+        adapt_measures.scores(logits, labels, "batch", size, "test")["accuracy"] for size in (2, 40)
+    )
+    assert two != all_
+    alone = {adapt_measures.scores(logits, labels, "classes", n, "test")["nll"] for n in (2, 40)}
+    assert len(alone) == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_the_number_of_processes_changes_no_byte(
+    run_items: Callable[..., dict[str, list[Row]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path("reports/adapt/runs/llrd/rows.jsonl")
+    found = []
+    for count in ("0", "2"):
+        monkeypatch.setenv("CARRYOVER_WORKERS", count)
+        run_items("llrd", max_updates=3, lrs=only(0.01))
+        found.append(path.read_bytes())
+    assert found[0] == found[1]
+
+
+def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(
+    run_items: Callable[..., dict[str, list[Row]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path("reports/adapt/runs/probe/rows.jsonl")
+    run_items("probe")
+    whole = path.read_bytes()
+    path.unlink()
+    trained: list[str] = []
+    numbers = adapt.numbers
+
+    def stops(*given: Any) -> Any:
+        if len(trained) == 7:
+            raise KeyboardInterrupt
+        trained.append(given[2].name)
+        return numbers(*given)
+
+    monkeypatch.setattr(adapt, "numbers", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("adapt", "probe")
+    assert not path.exists()
+    first = list(trained)
+    monkeypatch.setattr(
+        adapt, "numbers", lambda *given: (trained.append(given[2].name), numbers(*given))[1]
+    )
+    run_stage("adapt", "probe")
+    assert path.read_bytes() == whole
+    assert not set(first) & set(trained[len(first) :])
+
+
+def test_embeddings_of_other_weights_are_refused(embedded: Checkout) -> None:
+    embedded.edit(**{"pretrain.clip-nano.epochs": 1})
+    run_stage("pretrain", "clip-nano")
+    with pytest.raises(
+        DataError, match=r"expected embeddings of the weights, preprocessing and images"
+    ):
+        run_stage("adapt", "probe")
+
+
+def test_a_share_too_small_for_every_class_is_refused(embedded: Checkout) -> None:
+    embedded.edit(**{"adapt.partitions": [0.01, 1.0]})
+    with pytest.raises(DataError, match=r"adapt\.partitions: expected at least one image of each"):
+        run_stage("adapt", "probe")
+
+
+def test_a_set_that_is_not_embedded_is_refused(embedded: Checkout) -> None:
+    embedded.edit(**{"adapt.others": ["world"]})
+    with pytest.raises(ConfigError, match=r"adapt\.others\[0\]: expected one of digits, letters"):
+        config.read(PARAMS)
+
+
+def test_seeds_and_purposes_give_their_own_streams() -> None:
+    one, other = (run.generator(0, f"adapt/weights/0.1/{seed}") for seed in (0, 1))
+    assert not torch.equal(torch.rand(3, generator=one), torch.rand(3, generator=other))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"unfreeze": ["norms"]}, r"unfreeze\[0\]: expected one of norm, attention, .* or last-N"),
+        ({"lrs": {"probe": [0.1]}}, "lrs: expected an entry each for probe, unfreeze, llrd"),
+        ({"decay": 1.5}, "decay: expected a number above 0 and at most 1, got 1.5"),
+        ({"partitions": [0.1, 1.5]}, r"partitions\[1\]: expected a share of the training images"),
+        ({"others": ["digits"]}, "others: expected other sets than 'digits', got it among them"),
+        ({"head": "text"}, "head: expected zeros or random with extra-class"),
+        (
+            {"partition_fault": "missing-class"},
+            "probe: expected no probe-logistic with a partition",
+        ),
+    ],
+)
+def test_faults_of_the_section_are_named(
+    tiny: Checkout, changes: dict[str, Any], said: str
+) -> None:
+    tiny.edit(**{f"adapt.{key}": value for key, value in changes.items()})
+    with pytest.raises(ConfigError, match=said):
+        config.read(PARAMS)
+
+
+def test_a_class_that_is_not_there_cannot_be_the_faulty_one(embedded: Checkout) -> None:
+    embedded.edit(**{"adapt.fault_class": 10})
+    with pytest.raises(
+        ConfigError, match=r"adapt\.fault_class: expected a class of digits, 0 to 9"
+    ):
+        run_stage("adapt", "probe")
+
+
+def test_embeddings_of_another_preprocessing_are_refused(embedded: Checkout) -> None:
+    embedded.edit(**{"encoders.clip-nano.normalise": False})
+    with pytest.raises(DataError, match=r"expected embeddings of the weights, preprocessing and"):
+        run_stage("adapt", "probe")
+
+
+def test_a_report_is_made_where_trainings_diverged(
+    run_items: Callable[..., dict[str, list[Row]]],
+) -> None:
+    changes = {"adam": "float16", "partitions": [0.1], "seeds": 2, "lrs": only(0.01)}
+    run_items("probe", "unfreeze", "llrd", **changes)
+    shutil.copytree(REPOSITORY / "claims" / "released", "claims/released")
+    Path("reports/bench").mkdir()
+    shutil.copy(REPOSITORY / "reports/bench/adapt.json", "reports/bench")
+    run_stage("adapt-report", "")
+    text = Path("reports/adapt/adapt.md").read_text()
+    assert "Adam in half precision" in text
+    assert not re.search(r"\bnan\b", text)
+    assert "| unfreeze-all | | diverged |" in " ".join(text.split())
+    summary = json.loads(Path("reports/adapt/summary.json").read_text())
+    assert "ece" not in summary["unfreeze-all"]["10_percent"]
+    assert summary["unfreeze-norm"]["10_percent"]["ece"] > 0
+
+
+def test_images_of_files_are_decoded_once_and_train_an_encoder(
+    embedded: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        f"{split}/{name}/{i}.jpg": encoded(
+            picture(9 * len(split) + i + 90 * k, "RGB", (80 + i, 70))
+        )
+        for split in ("train", "test")
+        for k, name in enumerate(("red circle", "blue star"))
+        for i in range(4)
+    }
+    write_folder(embedded.root / "pets", files)
+    names = [*embedded.tree()["data"]["names"], "pets"]
+    embedded.edit(
+        **{
+            "data.names": names,
+            "data.sources": {"pets": "folder:pets"},
+            "encoders.clip-nano.datasets": ["pets", "letters"],
+            "adapt.dataset": "pets",
+            "adapt.probe": ["probe"],
+            "adapt.partitions": [1.0],
+            "adapt.max_updates": 3,
+            "adapt.lrs": only(0.001),
+        }
+    )
+    run_stage("data", "pets")
+    run_stage("embed", "clip-nano")
+    run_stage("adapt", "llrd")
+    first = Path("reports/adapt/runs/llrd/rows.jsonl").read_bytes()
+    assert len(list(Path(".scratch/pixels").glob("*.bin"))) == 2  # train and test
+    monkeypatch.setattr(adapt_start, "to_rgb", None)  # nothing is decoded again
+    start = adapt_start.load_start(config.read(PARAMS), torch.device("cpu"), pixels=True)
+    assert start.train.pixels is not None
+    assert start.train.pixels.shape == (8, 3, 16, 16)
+    run_stage("embed", "clip-nano")
+    assert Path("reports/adapt/runs/llrd/rows.jsonl").read_bytes() == first

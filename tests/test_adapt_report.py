@@ -1,0 +1,262 @@
+"""The adaptation study's report, from handmade rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapt_rows import IMAGES, ITEMS, PARTITIONS, everything, rows
+from carryover import run
+from carryover.config import params as config
+from carryover.config.adapt import Adapt
+from carryover.errors import DataError
+from carryover.measure.statistics import holm
+from carryover.report import (
+    adapt_csv,
+    adapt_gains,
+    adapt_tables,
+    figures,
+)
+from carryover.report.adapt_scores import AdaptScores, family, from_rows, methods, title
+from carryover.report.adapt_summary import answer, headline, summarise
+from carryover.rows import write_rows
+from carryover.studies import adapt_report
+from conftest import REPOSITORY, TINY
+
+RELEASED = REPOSITORY / "claims/released/adapt.csv"
+
+
+@pytest.fixture(scope="module")
+def scores() -> AdaptScores:
+    return from_rows(everything())
+
+
+def study(**changes: Any) -> Adapt:
+    known: dict[str, Any] = {
+        "preset": "tiny",
+        "encoder": "clip-nano",
+        "dataset": "digits",
+        "others": ("shapes", "letters"),
+        "items": ("probe", "unfreeze", "llrd"),
+        "probe": ITEMS["probe"],
+        "unfreeze": ("norm", "all", "last-2"),
+        "llrd": ("llrd",),
+        "partitions": PARTITIONS,
+        "seeds": 3,
+        "partition_fault": "none",
+        "fault_class": 1,
+        "fault_from": 0.5,
+        "blocks_from": 1,
+        "decay": 0.9,
+        "decay_per": "group",
+        "head": "zeros",
+        "softmax": "none",
+        "adam": "float32",
+        "precision": "float32",
+        "schedule": "cosine",
+        "lrs": {"probe": (0.01,), "unfreeze": (0.001,), "llrd": (0.001,)},
+        "l2s": (0.1,),
+        "validation_fraction": 0.1,
+        "batch_size": 16,
+        "epochs": {"probe": 2, "unfreeze": 3, "llrd": 4},
+        "max_updates": 60,
+        "test_batch": 64,
+    }
+    names = Adapt.__dataclass_fields__
+    return Adapt(**{name: value for name, value in (known | changes).items() if name in names})
+
+
+# --- rows --------------------------------------------------------------------------------------
+
+
+def test_rows_become_scores_by_method_and_partition(scores: AdaptScores) -> None:
+    assert (scores.dataset, scores.encoder, scores.n) == ("digits", "clip-nano", 400)
+    assert scores.images == IMAGES  # of the correct partitions
+    assert scores.seeds == (0, 1, 2)
+    assert scores.tested["probe", 0.5, "accuracy"] == {0: 0.72, 1: 0.68, 2: 0.7}
+    assert list(scores.before) == ["digits", "shapes", "letters"]
+    assert scores.fault_from == {"probe-missing-class": 0.5, "probe-extra-class": 1.0}
+
+
+def test_methods_stand_in_families_and_faults_last(scores: AdaptScores) -> None:
+    assert methods(scores) == [
+        *("probe", "probe-logistic", "unfreeze-norm", "unfreeze-all", "unfreeze-last-2", "llrd"),
+        *("probe-missing-class", "probe-extra-class"),
+    ]
+    assert family("unfreeze-last-12") == "unfrozen by depth"
+    assert (title("unfreeze-last-12"), title("unfreeze-bias")) == ("last 12", "unfreeze-bias")
+
+
+def test_rows_that_do_not_belong_together_are_refused() -> None:
+    found = everything()
+    other = replace(found[-1], cell={**found[-1].cell, "encoder": "clip"})
+    with pytest.raises(DataError, match="one encoder, got"):
+        from_rows([*found, other])
+    fewer = [row for row in found if (row.cell.get("seed"), row.cell["method"]) != (2, "llrd")]
+    with pytest.raises(DataError, match=r"one set of seeds, got \['\(0, 1\)', '\(0, 1, 2\)'\]"):
+        from_rows(fewer)
+
+
+def test_cells_that_the_parameters_list_must_be_there() -> None:
+    found = everything()
+    assert adapt_report.cells_listed(found, study()) == found
+    less = adapt_report.cells_listed(found, study(partitions=(0.1, 1.0), seeds=2))
+    assert from_rows(less).images == {0.1: 100, 1.0: 1000}
+    assert from_rows(less).seeds == (0, 1)
+    with pytest.raises(DataError, match=r"llrd/rows\.jsonl: .*partition 0\.3, seed 0, found none"):
+        adapt_report.cells_listed(found, study(partitions=(0.3,)))
+    with pytest.raises(DataError, match="run `dvc repro adapt@"):
+        adapt_report.cells_listed(found, study(dataset="letters"))
+    with pytest.raises(DataError, match=r"adapt\.probe: expected probe, .* got zero-shot in items"):
+        adapt_report.cells_listed(found, study(probe=("zero-shot",)))
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+
+def test_holm_is_over_all_gains_and_over_their_means(scores: AdaptScores) -> None:
+    found = adapt_gains.gains(scores)
+    names = ["zero-shot", "probe-logistic", "unfreeze-norm", "unfreeze-all", "unfreeze-last-2"]
+    assert [each.method for each in found][::3] == [*names, "llrd"]
+    assert [each.p_holm for each in found] == holm([each.p for each in found])
+    means = adapt_gains.mean_gains(scores, found)
+    assert len(means) == 6
+    by_name = {each.method: each for each in means}
+    assert by_name["llrd"].difference.value == pytest.approx(0.05)
+    assert by_name["zero-shot"].difference.value == pytest.approx(-0.35)
+    assert by_name["probe-logistic"].p_holm == 1
+
+
+def test_changes_go_from_each_partition_to_the_next(scores: AdaptScores) -> None:
+    found = {(each.method, each.places): each for each in adapt_gains.changes(scores)}
+    assert found["probe", (0.1, 0.5)].difference.value == pytest.approx(0.1)
+    assert found["probe-extra-class", (0.5, 1.0)].difference.value == pytest.approx(-0.3)
+    assert len(found) == 8 * 2
+
+
+def test_tables_have_a_line_a_method(scores: AdaptScores) -> None:
+    table = adapt_tables.accuracy_table(scores)
+    assert table.header == ["method", "0 %", "10 %", "50 %", "100 %"]
+    assert table.lines[0] == ["training images", "0", "100", "500", "1000"]
+    assert table.lines[1] == ["zero-shot", "35.0 [30.5, 39.8]", "", "", ""]
+    assert table.lines[2][0] == "probe"
+    assert table.lines[2][3].startswith("70.0 [6")
+    assert "400 test images of digits; mean over 3 seeds" in table.title
+    gains = adapt_gains.gains(scores)
+    gained = adapt_tables.gains_table(scores, gains, adapt_gains.mean_gains(scores, gains))
+    line = next(line for line in gained.lines if line[0] == "probe-logistic")
+    assert line[1:] == ["+0.0 [-0.1, +0.1], p 1", *["+0.0 [-0.3, +0.3], p 1"] * 3]
+    kept = adapt_tables.retention_tables(scores)
+    assert [len(table.lines) for table in kept] == [4, 4, 5]
+    assert kept[2].header[2] == "shapes (n = 250)"
+    assert kept[2].lines[1][2].startswith("60.0 [")
+    calibration = adapt_tables.calibration_table(scores)
+    assert calibration.lines[0][1] == "20.0"
+
+
+def test_tables_for_paper_repeat_the_method(scores: AdaptScores) -> None:
+    table = adapt_tables.accuracy_table(scores)
+    wide = replace(table, header=[*table.header, "x"], lines=[[*ln, "y"] for ln in table.lines])
+    parts = adapt_tables.for_paper(wide)
+    assert [part.header for part in parts] == [table.header, ["method", "x"]]
+    assert parts[1].lines[1] == ["zero-shot", "y"]
+
+
+def test_csv_files_have_every_cell(scores: AdaptScores) -> None:
+    def lines(text: str) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(text)))
+
+    cells = lines(adapt_csv.cells_csv(scores))
+    assert len(cells) == 4 + 8 * 3 * (4 + 4)
+    (one,) = (
+        c for c in cells if (c["method"], c["partition"], c["metric"]) == ("llrd", "0.1", "lr")
+    )
+    assert (one["mean"], one["low"], one["train_images"]) == ("0.001", "", "100")
+    gains = adapt_gains.gains(scores)
+    gained = lines(adapt_csv.gains_csv(scores, gains, adapt_gains.mean_gains(scores, gains)))
+    assert len(gained) == 6 * 4
+    assert sum(line["partition"] == "" for line in gained) == 6
+    kept = lines(adapt_csv.retention_csv(scores))
+    assert len(kept) == 4 * 3 * (3 + 1)
+    assert {line["test_images"] for line in kept if line["dataset"] == "others"} == {"750"}
+
+
+def test_the_summary_is_nested_by_method_and_partition(scores: AdaptScores) -> None:
+    gains = adapt_gains.gains(scores)
+    means, changes = adapt_gains.mean_gains(scores, gains), adapt_gains.changes(scores)
+    summary = summarise(scores, gains, means, changes)
+    assert summary["unfreeze-all"]["100_percent"]["accuracy"]["value"] == 0.9
+    assert summary["unfreeze-all"]["100_percent"]["gain"]["value"] == 0.1
+    assert summary["unfreeze-all"]["mean"]["gain"]["value"] == pytest.approx(0.016667)
+    assert summary["llrd"]["50_percent"]["zero_shot_itself"] == 0.25
+    assert summary["llrd"]["50_percent"]["zero_shot_others"] == 0.6
+    assert summary["probe-missing-class"]["largest_fall"]["value"] == pytest.approx(-0.1)
+    assert summary["zero-shot"]["accuracy"]["value"] == 0.35
+    _, header, lines = headline(json.loads(json.dumps(summary)))
+    assert header == ["method", "10 %", "50 %", "100 %"]
+    assert lines[0] == ["zero-shot", "35.0 [30.5, 39.8]", "", ""]
+    told = answer(scores, means, changes)
+    assert "with correct partitions: from 10 % to 50 % +10.0 [+9.7, +10.3] points" in told
+    assert "a class folder too many: from 50 % to 100 % -30.0 [-30.3, -29.7] points" in told
+    assert "unfreeze-norm, unfreeze-all, unfreeze-last-2, llrd beat the frozen probe" in told
+    assert "and zero-shot lie below it" in told
+
+
+def test_the_text_names_seeds_and_faults(scores: AdaptScores) -> None:
+    plain = adapt_report.reading(study(), scores)
+    assert "over test images and 3 seeds" in plain
+    assert "As published" not in plain
+    faulty = study(softmax="batch", partition_fault="missing-class", decay_per="tensor")
+    text = adapt_report.reading(faulty, scores)
+    assert text.endswith(
+        "As published: a class folder is missing from 50 %; softmax over batch before the loss; "
+        "LLRD falls from tensor to tensor."
+    )
+    assert "one seed says nothing" in adapt_report.reading(study(), from_rows(everything(1)))
+
+
+# --- the stage ---------------------------------------------------------------------------------
+
+
+def test_the_stage_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for item in ITEMS:
+        write_rows(adapt_report.rows_of(item), rows(item))
+    for path, text in (
+        (adapt_report.RELEASED, RELEASED.read_text()),
+        (
+            adapt_report.TIMES,
+            json.dumps(
+                {
+                    "methods": {"probe": {"seconds_per_epoch": [0.1], "images": 10}},
+                    "machine": "two cores",
+                    "encoder": "clip-nano",
+                    "dataset": "digits",
+                }
+            ),
+        ),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    asked: list[bool] = []
+    context = run.Context("adapt-report", "p", "s", lambda: asked.append(True))
+    saved: list[str] = []
+    monkeypatch.setattr(figures, "save", lambda figure, stem: saved.append(stem.name))
+
+    params = replace(config.read(TINY), adapt=study())
+    adapt_report.stage(params, "", context)
+    assert asked == [True]
+    assert saved == ["accuracy", "fault", "retention", "calibration", "time"]
+    made = {path.name for path in adapt_report.FOLDER.iterdir() if path.is_file()}
+    names = [f"{stem}.{end}" for stem in ("adapt", "gains", "retention") for end in ("csv", "md")]
+    assert made == {*names, "adapt.tex", "gains.tex", "retention.tex", "summary.json"}
+    text = (adapt_report.FOLDER / "adapt.md").read_text()
+    assert text.count("| method |") == 7
+    latex = (adapt_report.FOLDER / "adapt.tex").read_text()
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 7

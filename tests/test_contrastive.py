@@ -1,0 +1,238 @@
+"""Contrastive pretraining of the small CLIP."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from open_clip.model import CLIP
+from torch import Tensor
+
+from carryover import run
+from carryover.config.contrastive import Contrastive, ImageNetwork, TextNetwork
+from carryover.config.params import Params
+from carryover.data import catalog, rendered, store
+from carryover.data.images import Images
+from carryover.errors import KitError
+from carryover.models import nano, saved
+from carryover.models.preprocess import from_card
+from carryover.models.prompts import class_prompts, class_weights, zero_shot_logits
+from carryover.pretrain import contrastive
+
+RECIPE = Contrastive(
+    objective="contrastive",
+    dataset="world",
+    image=ImageNetwork(size=16, patch=8, width=16, layers=2, heads=2),
+    text=TextNetwork(context=8, width=16, layers=1, heads=2),
+    dim=8,
+    lr=0.005,
+    weight_decay=0.1,
+    warm_up=5,
+    batch_size=16,
+    epochs=10,
+    precision="float32",
+    threads=1,
+)
+COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200), "black": (0, 0, 0)}
+
+
+Ready = tuple[CLIP, dict[str, Any], int]
+
+
+def pairs(seed: int) -> Images:
+    """64 noisy plain images, 16 a colour, with a sentence that names it."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.arange(64) % 4
+    centres = torch.tensor(list(COLOURS.values()))[labels][:, :, None, None]
+    noise = torch.randint(0, 30, (64, 3, 16, 16), generator=random)
+    names = tuple(COLOURS)
+    return Images(
+        labels=labels,
+        class_names=names,
+        ids=torch.arange(64),
+        columns={"caption": [f"a photo of {names[label]}" for label in labels.tolist()]},
+        digest="",
+        pixels=(centres + noise).to(torch.uint8),
+    )
+
+
+def trained(recipe: Contrastive = RECIPE, snapshot: Path | None = None) -> Ready:
+    images = pairs(0)
+    sentences = images.columns["caption"]
+    card = contrastive.describe(recipe, sentences)
+    random = torch.Generator().manual_seed(7)
+    network = contrastive.new(card, random)
+    updates = contrastive.train(
+        network,
+        contrastive.inputs(images, card, torch.device("cpu")),
+        nano.tokenizer(card)(sentences),
+        recipe,
+        random,
+        snapshot,
+        "nano",
+    )
+    return network, card, updates
+
+
+def state(network: CLIP) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def named(network: CLIP, card: dict[str, Any], dataset: str, images: Images) -> float:
+    """Share of images whose nearest class by its prompts is their own."""
+    text = nano.text(network, card)
+    with torch.no_grad():
+        weights = class_weights(text, class_prompts(dataset, images.class_names))
+        embeddings = network.encode_image(contrastive.inputs(images, card, torch.device("cpu")))
+    found = zero_shot_logits(embeddings, weights, 1.0).argmax(1)
+    return float((found == images.labels).double().mean())
+
+
+@pytest.fixture(scope="module")
+def ready() -> Ready:
+    return trained()
+
+
+def test_it_names_colours_of_images_it_never_saw(ready: Ready) -> None:
+    network, card, updates = ready
+    assert updates == 40
+    assert named(network, card, "plain colours", pairs(1)) > 0.9
+
+
+def test_equal_seeds_give_equal_weights_and_leave_torchs_own_stream_alone(
+    ready: Ready,
+) -> None:
+    before = torch.get_rng_state()
+    assert equal(state(trained()[0]), state(ready[0]))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(
+    ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carryover.train.SNAPSHOT_SECONDS", -1.0)
+    real, calls = contrastive.pair_loss, 0
+
+    def dies(*arguments: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 23:
+            raise KitError("killed")
+        return real(*arguments)
+
+    monkeypatch.setattr(contrastive, "pair_loss", dies)
+    snapshot = tmp_path / "training.pt"
+    with pytest.raises(KitError, match="killed"):
+        trained(snapshot=snapshot)
+    assert snapshot.exists()
+    network, _, updates = trained(snapshot=snapshot)
+    assert equal(state(network), state(ready[0]))
+    assert updates == 40
+    assert calls == 23 + 40 - 20  # whole epochs are kept, four updates each
+
+
+def test_bfloat16_trains_weights_that_stay_float32() -> None:
+    network, card, _ = trained(dataclasses.replace(RECIPE, precision="bfloat16"))
+    assert {value.dtype for value in network.parameters()} == {torch.float32}
+    assert named(network, card, "plain colours", pairs(1)) > 0.9
+
+
+def test_the_rate_rises_in_a_line_and_falls_in_half_a_cosine() -> None:
+    rate = contrastive.schedule(0.1, warm_up=4, total=12)
+    assert [rate(n) for n in (0, 1, 3, 4)] == pytest.approx([0.025, 0.05, 0.1, 0.1])
+    assert [rate(n) for n in (8, 12)] == pytest.approx([0.05, 0.0])
+
+
+def test_a_rate_without_warm_up_starts_at_the_top() -> None:
+    assert contrastive.schedule(0.1, warm_up=0, total=10)(0) == 0.1
+
+
+def test_the_loss_of_pairs_that_cannot_be_told_apart_is_the_logarithm_of_their_number() -> None:
+    card = contrastive.describe(RECIPE, ["something red"])
+    network = contrastive.new(card, torch.Generator().manual_seed(0))
+    images = torch.zeros(5, 3, 16, 16)
+    tokens = nano.tokenizer(card)(["something red"] * 5)
+    with torch.no_grad():
+        found = contrastive.pair_loss(network, images, tokens, "float32")
+    assert float(found) == pytest.approx(1.6094379, abs=1e-5)  # ln 5
+
+
+def test_weight_decay_spares_norms_biases_and_the_scale() -> None:
+    card = contrastive.describe(RECIPE, ["something red"])
+    network = contrastive.new(card, torch.Generator().manual_seed(0))
+    decayed, spared = contrastive._groups(network, 0.1)
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    spared_ids = {id(p) for p in spared["params"]}
+    names = {name for name, p in network.named_parameters() if id(p) in spared_ids}
+    assert {"logit_scale", "ln_final.weight", "visual.ln_post.bias"} <= names
+    assert not {"token_embedding.weight", "visual.proj", "visual.conv1.weight"} & names
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(network.parameters()))
+
+
+def test_the_validation_loss_is_over_whole_batches(ready: Ready) -> None:
+    network, card, _ = ready
+    recipe = dataclasses.replace(RECIPE, batch_size=24)
+    random = torch.Generator().manual_seed(0)
+    found = contrastive.validation_loss(network, card, pairs(2), recipe, random)
+    assert found["n"] == 48
+    assert 1.0 < found["value"] < 3.18  # below ln 24, above 0: a sentence fits several images
+
+
+def test_the_stage_saves_a_network_that_its_card_describes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CARRYOVER_SCRATCH", str(tmp_path / "scratch"))
+    for name in ("world", "shapes"):
+        drawn = rendered.table(name, 16, 0, 0.01)
+        place = Path("data/sets") / name
+        store.prepare(name, catalog.Source("rendered"), drawn, place, tmp_path / "digests")
+    text = dataclasses.replace(RECIPE.text, context=14)
+    recipe = dataclasses.replace(RECIPE, text=text, epochs=2, batch_size=5)
+    params = object.__new__(Params)  # the stage reads these two alone
+    object.__setattr__(params, "seed", 0)
+    object.__setattr__(params, "pretrain", {"nano": recipe})
+    checked: list[bool] = []
+    context = run.Context("pretrain@nano", "p", "s", lambda: checked.append(True))
+    contrastive.stage(params, "nano", context)
+    card = saved.read_card(Path("data/models/nano"))
+    network = nano.build(card)
+    saved.load_(Path("data/models/nano"), network)
+    assert 0 <= named(network, card, "shapes", store.load(Path("data/sets/shapes"), "test")) <= 1
+    assert card["updates"] == 2 * 34  # 170 pairs in batches of 5
+    assert card["validation_loss"]["n"] == 5
+    assert (card["params"], card["source"], card["dataset"]) == ("p", "s", "world")
+    assert from_card(card["preprocess"]).size == 16
+    assert checked == [True]
+    assert not list((tmp_path / "scratch").rglob("training.pt"))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"lr": 0.0}, "lr: expected a number above 0, got 0.0"),
+        ({"batch_size": 1}, "batch_size: expected at least 2, got 1"),
+        ({"weight_decay": -0.1}, "weight_decay: expected at least 0, got -0.1"),
+    ],
+)
+def test_faults_of_a_recipe_are_named(part: dict[str, Any], message: str) -> None:
+    (found,) = dataclasses.replace(RECIPE, **part).faults()
+    assert found.startswith(message)
+
+
+def test_faults_of_its_networks_are_named() -> None:
+    image = dataclasses.replace(RECIPE.image, patch=5, heads=3).faults()
+    assert image == [
+        "heads: expected a divisor of width (16), got 3",
+        "patch: expected a divisor of size (16), got 5",
+    ]
+    assert dataclasses.replace(RECIPE.text, context=2).faults() == [
+        "context: expected at least 3, got 2"
+    ]
