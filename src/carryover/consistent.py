@@ -22,7 +22,7 @@ def faults(status: dict[str, Any], missing: set[str]) -> list[str]:
 
     Args:
         status: the parsed report.
-        missing: DVC-cached outputs that do not exist in this checkout.
+        missing: DVC-cached outputs that do not exist in this checkout, and folders of nothing else.
     """
     found = []
     for stage, changes in status.items():
@@ -59,12 +59,16 @@ def main() -> int:
     lock = YAML(typ="safe", pure=True).load(Path("dvc.lock").read_text())
     ignored = {path for path in cached_outputs(lock) if _ignored_by_git(path)}
     missing = {path for path in ignored if not Path(path).exists()}
+    folders = {
+        str(Path(path).parent) for path in missing
+    }  # a stage may depend on all that is below
+    missing |= {folder for folder in folders if not Path(folder).exists()}
     status = json.loads(_dvc("status", "--json") or "{}")
     listed = set(_dvc("stage", "list", "--all", "--name-only").split())
     found = stale_stages(lock, listed) + faults(status, missing)
     for fault in found:
         print(fault)
-    print(f"{len(listed)} stages, {len(missing)} outputs not pulled, {len(found)} faults")
+    print(f"{len(listed)} stages, {len(missing & ignored)} outputs not pulled, {len(found)} faults")
     return 1 if found else 0
 
 
