@@ -22,7 +22,7 @@ from carryover.models import saved
 from carryover.models.cifar_resnet import CifarResNet
 from carryover.models.cnn import cnn
 from carryover.models.encoders import Encoder, Feature, features, load
-from conftest import REPOSITORY
+from conftest import REPOSITORY, TINY
 
 SHARED = REPOSITORY.parent / "shared"
 
@@ -271,7 +271,10 @@ def test_a_file_of_another_network_is_one_sentence(tmp_path: Path) -> None:
 def test_the_table_names_every_source(tmp_path: Path) -> None:
     (tmp_path / "data/models/cnn9").mkdir(parents=True)
     (tmp_path / "data/models/cnn9/card.json").write_text("{}")
-    lines = encoders_cli.table(tmp_path).splitlines()
+    shutil.copy(TINY, tmp_path / "params.yaml")
+    sources, own = encoders_cli.table(tmp_path).split("\n\n")
+    assert own.splitlines()[1].split() == ["clip-nano", "pretrain:clip-nano", "digits,", "letters"]
+    lines = sources.splitlines()
     assert [line.split()[0] for line in lines[1:-1]] == [
         *("open-clip:ARCHITECTURE", "flava", "flava-image", "timm:NAME"),
         *("torchvision:NAME", "cifar-resnet:DEPTH", "pretrain:NAME"),
