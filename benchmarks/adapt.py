@@ -9,20 +9,20 @@ predictions. Writes ``reports/bench/adapt.json``, which the study's figure of ti
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import turns
-from carryover.adapt_start import Examples, Start, load_start
-from carryover.adapt_training import Trained, embeddings_of, train
+from carryover.adapt_measures import embeddings_of
+from carryover.adapt_start import Start, load_start
+from carryover.adapt_training import Trained, train
 from carryover.config import params as config
 from carryover.config.adapt import Adapt
-from carryover.data.transforms import to_rgb
+from carryover.errors import KitError
 
 TURNS, LR = 5, 0.001
 REENCODED = "probe, encoding anew"
@@ -37,7 +37,10 @@ def main() -> None:
     study = dataclasses.replace(
         params.adapt, epochs=dict.fromkeys(("probe", "unfreeze", "llrd"), 1), max_updates=0
     )
-    start = load_start(params, torch.device("cpu"), pixels=True)
+    try:
+        start = load_start(params, torch.device("cpu"), pixels=True)
+    except KitError as error:
+        raise SystemExit(f"adapt: {error}") from error
     methods = ["probe", *study.methods("unfreeze"), *study.methods("llrd")]
     work: dict[str, Callable[[], Trained]] = {
         method: lambda method=method: epoch(study, start, method) for method in methods
@@ -89,32 +92,12 @@ def epoch(study: Adapt, start: Start, method: str) -> Trained:
 
 def reencoded(study: Adapt, start: Start) -> Trained:
     """The probe's epoch where each batch of images goes through the frozen encoder first."""
-    image = copy.deepcopy(start.encoder.image)
-
-    class Encoding(nn.Module):
-        """Pixels to embeddings, without gradients."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            with torch.no_grad():
-                return image(start.encoder.preprocess(to_rgb(x.float() / 255))).float()
-
-    assert start.train.pixels is not None
-    encoding = Encoding()
-    embeddings = torch.cat(
-        [
-            encoding(part)
-            for part in start.train.pixels[shuffled(study, start)].split(study.batch_size)
-        ]
-    )
-    again = embeddings[shuffled(study, start).argsort()]
-    stored = Examples(again, start.train.labels, None)
-    other = dataclasses.replace(start, train=stored)
-    return epoch(study, other, "probe")
-
-
-def shuffled(study: Adapt, start: Start) -> Tensor:
-    """The order of an epoch's images."""
-    return torch.randperm(len(start.train), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(len(start.train), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        parts = [start.encoder.image(start.train.images(i)) for i in order.split(study.batch_size)]
+    embeddings = torch.cat(parts).float()[order.argsort()]
+    stored = dataclasses.replace(start.train, embeddings=embeddings)
+    return epoch(study, dataclasses.replace(start, train=stored), "probe")
 
 
 if __name__ == "__main__":
