@@ -16,9 +16,11 @@ from carryover.claims import released
 from carryover.claims.observations import Observation, of_rows
 from carryover.claims.observations import released as released_facts
 from carryover.claims.runs import Runs, gather
+from carryover.errors import DataError
 from carryover.rows import Row, read_rows
 
 RELEASED = "released"
+ELSEWHERE = "zeroshot_accuracy"  # of the adaptation study, on other sets than its own
 FINDINGS_FROM = ("cuts", "clusters")  # studies whose rows the cut study's findings take
 
 
@@ -69,10 +71,11 @@ def gather_all(root: Path, studies: Iterable[str]) -> dict[tuple[str, str], Evid
     """Evidence by study and name. Of rows that were kept the kept ones count, not a report's.
 
     Raises:
-        DataError: a file of rows that is none.
+        DataError: a file of rows that is none, or a study's rows of several data sets.
     """
     kept = _by_place(root, "results/*/*/**/runs/*/rows.jsonl")
     fresh = _by_place(root, "reports/*/runs/*/rows.jsonl")
+    _refuse_several_sets(fresh)
     files = {**{place: f for place, f in fresh.items() if place not in kept}, **kept}
     found: dict[tuple[str, str], Evidence] = {}
     for study in studies:
@@ -88,6 +91,22 @@ def gather_all(root: Path, studies: Iterable[str]) -> dict[tuple[str, str], Evid
                 found[study, preset] = Evidence(preset, rows, [])
         found[study, RELEASED] = _released(root / "claims/released", study)
     return found
+
+
+def _refuse_several_sets(files: dict[Place, dict[str, list[Row]]]) -> None:
+    """A report's items must be of one data set, or a claim would compare two of them."""
+    found: dict[str, str] = {}
+    for (preset, study, _), group in files.items():
+        for path, rows in group.items() if study == "adapt" else ():
+            for row in rows:
+                if row.metric != ELSEWHERE:
+                    found.setdefault(f"{preset}: {row.cell['dataset']}", path)
+    if len(found) > 1:
+        (one, first), (other, second) = list(found.items())[:2]
+        raise DataError(
+            f"reports/adapt: expected rows of one preset and data set, got {one} ({first}) and "
+            f"{other} ({second}); run the other items too: `dvc repro adapt-report`"
+        )
 
 
 Place = tuple[str, str, str]  # preset, study, pair
