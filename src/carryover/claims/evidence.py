@@ -100,7 +100,7 @@ def _refuse_several_sets(files: dict[Place, dict[str, list[Row]]]) -> None:
         for path, rows in group.items() if study == "adapt" else ():
             for row in rows:
                 if row.metric != ELSEWHERE:
-                    found.setdefault(f"{preset}: {row.cell['dataset']}", path)
+                    found.setdefault(f"{preset}: {row.cell.get('dataset')}", path)
     if len(found) > 1:
         (one, first), (other, second) = list(found.items())[:2]
         raise DataError(
