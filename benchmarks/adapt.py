@@ -8,7 +8,6 @@ predictions. Writes ``reports/bench/adapt.json``, which the study's figure of ti
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -24,14 +23,12 @@ from carryover.config import params as config
 from carryover.config.adapt import Adapt
 from carryover.errors import KitError
 
-TURNS, LR = 5, 0.001
+LR = 0.001
 REENCODED = "probe, encoding anew"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, help="not used: the images are those of params.yaml")
-    parser.parse_args()
+    options = turns.parser(__doc__, "not used: the images are those of params.yaml").parse_args()
     params = config.read(Path("params.yaml"))
     torch.set_num_threads(1)
     study = dataclasses.replace(
@@ -49,7 +46,7 @@ def main() -> None:
     ends = [predicted(work[name](), start) for name in ("probe", REENCODED)]
     same = float((ends[0] == ends[1]).double().mean())
     seconds: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(TURNS):
+    for _ in range(options.turns):
         for name, run in work.items():
             seconds[name].append(turns.seconds(run))
     pairs = zip(seconds[REENCODED], seconds["probe"], strict=True)

@@ -15,7 +15,6 @@ an image at a time, a DataLoader, the whole network forward at every cut.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -260,10 +259,7 @@ def load(root: str) -> tuple[Task, np.ndarray, np.ndarray, str]:
 
 def main() -> None:
     """Time both in turns and write ``reports/bench/cuts.json``."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", default="", help="folder with MNIST; params.yaml's by default")
-    parser.add_argument("--turns", type=int, default=5)
-    options = parser.parse_args()
+    options = turns.parser(__doc__, "folder with MNIST; params.yaml's by default").parse_args()
     torch.set_num_threads(1)
     root = options.root or config.read(Path("params.yaml")).data.root or "data/raw"
     task, pixels, labels, what = load(root)

@@ -17,7 +17,6 @@ image more). Where there is a GPU: images a second there, in bfloat16, with and 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import tempfile
@@ -174,9 +173,7 @@ def on_gpu(count: int) -> dict[str, Any]:
 
 def main() -> None:
     """Time all of it in turns and write ``reports/bench/embed.json``."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", default="", help="not used: the images are noise")
-    parser.add_argument("--turns", type=int, default=5)
+    parser = turns.parser(__doc__, "not used: the images are noise")
     parser.add_argument("--images", type=int, default=8, help="images of a turn")
     parser.add_argument("--batch", type=int, default=4, help="of the bank and the bare network")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of all three")

@@ -13,7 +13,6 @@ indices against the classes are compared.
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import numpy as np
@@ -44,12 +43,7 @@ def channels(side: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def main() -> None:
     """Time both in turns and write ``reports/bench/kmeans.json``."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", default="", help="not used: the features are made here")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = turns.options(__doc__)
     made = [
         channels(side, REPEATS * layer + repeat)
         for layer, side in enumerate(SIDES)

@@ -10,7 +10,6 @@ and with candidates found in bfloat16 (``screen``). Ids are compared.
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import faiss
@@ -37,12 +36,7 @@ def peer(queries: Tensor, bank: Tensor) -> np.ndarray:
 
 def main() -> None:
     """Time both in turns and write ``reports/bench/neighbours.json``."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", default="", help="not used: the embeddings are made here")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = turns.options(__doc__)
     faiss.omp_set_num_threads(options.threads)
     x, _ = embeddings(QUERIES + BANK)
     queries, bank = x[:QUERIES].clone(), x[QUERIES:].clone()

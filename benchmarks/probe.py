@@ -12,7 +12,6 @@ accuracies on 10,000 further rows are compared.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -106,12 +105,7 @@ def score(data: Data, weights: Any, biases: Any) -> float:
 
 def main() -> None:
     """Time both in turns and write ``reports/bench/probe.json``."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", default="", help="not used: the embeddings are made here")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = turns.options(__doc__)
     features, labels = embeddings(2 * ROWS)
     every = [(i, j) for i in range(len(FRACTIONS)) for j in range(0, len(L2), EVERY)]
     found: dict[str, list[tuple[float, float, list[float]]]] = {"logistic": [], "ridge": []}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -15,6 +16,28 @@ from typing import Any
 import torch
 
 REPORTS = Path("reports/bench")
+
+
+def parser(doc: str | None, root: str) -> argparse.ArgumentParser:
+    """The options that all benchmarks have: ``--root`` and ``--turns``.
+
+    Args:
+        doc: the benchmark's docstring, of which the first line is shown.
+        root: help for ``--root``, which `make bench` hands to each.
+    """
+    made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    made.add_argument("--root", default="", help=root)
+    made.add_argument("--turns", type=int, default=5)
+    return made
+
+
+def options(doc: str | None) -> argparse.Namespace:
+    """Those of a benchmark that makes its own inputs, with ``--threads``, which torch is set to."""
+    made = parser(doc, "not used: the inputs are made here")
+    made.add_argument("--threads", type=int, default=1)
+    found = made.parse_args()
+    torch.set_num_threads(found.threads)
+    return found
 
 
 def seconds(work: Callable[[], Any]) -> float:

@@ -122,6 +122,29 @@ def test_no_letter_is_small_or_outside_and_n_is_said(scores: AdaptScores, name: 
                 assert ((corners > -0.002) & (corners < 1.002)).all(), text
 
 
+@pytest.mark.parametrize("without", [("digits", "zero-shot"), ("zero-shot",), ("digits",)])
+def test_figures_are_drawn_without_zero_shot_accuracies(without: tuple[str, ...]) -> None:
+    """As of a data set whose class names the encoder does not know."""
+    scores = from_rows(
+        row
+        for row in everything()
+        if row.cell["method"] not in without
+        and not (row.metric == "zeroshot_accuracy" and row.cell["dataset"] in without)
+    )
+    said = {}
+    for name in ("accuracy", "beside", "fault", "retention", "calibration"):
+        figure = drawn(scores, name)
+        with figures.style():
+            figure.draw_without_rendering()
+        said[name] = words(figure)
+    assert ("band" in said["accuracy"]) == ("zero-shot" not in without)
+    if "zero-shot" in without:
+        assert said["retention"].strip() == "no zero-shot accuracies before and after adapting"
+    else:
+        assert "mean of 2 other sets" in said["retention"]
+        assert "digits itself" not in said["retention"]
+
+
 def test_accuracy_has_a_panel_a_family_and_the_probe_in_each(scores: AdaptScores) -> None:
     panels = drawn(scores, "accuracy").axes
     heads = [axis.get_legend().get_title().get_text() for axis in panels]

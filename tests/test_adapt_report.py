@@ -202,10 +202,30 @@ def test_the_summary_is_nested_by_method_and_partition(scores: AdaptScores) -> N
     assert header == ["method", "10 %", "50 %", "100 %"]
     assert lines[0] == ["zero-shot", "35.0 [30.5, 39.8]", "", ""]
     told = answer(scores, means, changes)
-    assert "with correct partitions: from 10 % to 50 % +10.0 [+9.7, +10.3] points" in told
-    assert "a class folder too many: from 50 % to 100 % -30.0 [-30.3, -29.7] points" in told
-    assert "unfreeze-norm, unfreeze-all, unfreeze-last-2, llrd beat the frozen probe" in told
-    assert "and zero-shot lie below it" in told
+    assert "+10.0 [+9.7, +10.3] points with correct partitions (10 % to 50 %, p " in told
+    assert "-30.0 [-30.3, -29.7] points with a class folder too many (50 % to 100 %, p " in told
+    assert (
+        "Averaged over all partitions, unfreeze-norm, unfreeze-all, unfreeze-last-2 and llrd are "
+        "better than the frozen probe and zero-shot is worse (p below 0.05 after Holm's correction "
+        "over 6 methods); with 3 seeds, no other method can be told apart from it."
+    ) in told
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (("zero-shot",), "zero-shot is worse than the frozen probe and no method is better"),
+        (("llrd", "unfreeze-all"), "unfreeze-all and llrd are better than the frozen probe and no"),
+        (("probe-logistic",), "With 3 seeds, no method can be told apart from the frozen probe (p"),
+        ((), ""),
+    ],
+)
+def test_methods_are_set_against_the_probe_in_whole_sentences(
+    scores: AdaptScores, kept: tuple[str, ...], said: str
+) -> None:
+    means = adapt_gains.mean_gains(scores, adapt_gains.gains(scores))
+    told = answer(scores, [each for each in means if each.method in kept], [])
+    assert said in told if said else told == ""
 
 
 def test_the_text_names_seeds_and_faults(scores: AdaptScores) -> None:
@@ -215,10 +235,54 @@ def test_the_text_names_seeds_and_faults(scores: AdaptScores) -> None:
     faulty = study(softmax="batch", partition_fault="missing-class", decay_per="tensor")
     text = adapt_report.reading(faulty, scores)
     assert text.endswith(
-        "As published: a class folder is missing from 50 %; softmax over batch before the loss; "
-        "LLRD falls from tensor to tensor."
+        "As published: a class folder missing from 50 % on; a softmax over the batch before the "
+        "loss; learning rates that fall from tensor to tensor."
     )
+    assert "unfreeze also trains" not in adapt_report.reading(study(items=("probe",)), scores)
     assert "one seed says nothing" in adapt_report.reading(study(), from_rows(everything(1)))
+
+
+# --- class names that the encoder does not know -----------------------------------------------
+
+
+def unnamed(*without: str) -> AdaptScores:
+    """Rows without some zero-shot accuracies: of a set, or of the encoder before adapting."""
+    return from_rows(
+        row
+        for row in everything()
+        if row.cell["method"] not in without
+        and not (row.metric == "zeroshot_accuracy" and row.cell["dataset"] in without)
+    )
+
+
+@pytest.mark.parametrize(
+    ("without", "tables"), [(("digits", "zero-shot"), 0), (("zero-shot",), 0), (("digits",), 2)]
+)
+def test_tables_and_text_do_without_zero_shot_accuracies(
+    without: tuple[str, ...], tables: int
+) -> None:
+    scores = unnamed(*without)
+    gains = adapt_gains.gains(scores)
+    means, changes = adapt_gains.mean_gains(scores, gains), adapt_gains.changes(scores)
+    retained = adapt_tables.retention_tables(scores)
+    assert len(retained) == tables
+    shown = [
+        adapt_tables.accuracy_table(scores),
+        adapt_tables.gains_table(scores, gains, means),
+        adapt_tables.calibration_table(scores),
+        *retained,
+    ]
+    named = {line[0] for table in shown for line in table.lines}
+    assert ("zero-shot" in named) == ("zero-shot" not in without)
+    assert all("nan" not in cell for table in shown for line in table.lines for cell in line)
+    summary = summarise(scores, gains, means, changes)
+    assert "zero_shot_itself" not in summary["llrd"]["50_percent"]
+    assert ("zero_shot_others" in summary["llrd"]["50_percent"]) == bool(tables)
+    _, _, lines = headline(json.loads(json.dumps(summary)))
+    assert ("zero-shot" in [line[0] for line in lines]) == ("zero-shot" not in without)
+    assert ("zero-shot" in answer(scores, means, changes)) == ("zero-shot" not in without)
+    assert adapt_csv.cells_csv(scores).count("zero-shot") == (0 if "zero-shot" in without else 4)
+    assert adapt_csv.retention_csv(scores).count("\n") == 1 + tables // 2 * 4 * 3 * 3
 
 
 # --- the stage ---------------------------------------------------------------------------------

@@ -9,16 +9,18 @@ from torch import Tensor
 
 from carryover.errors import DataError
 from carryover.measure.calibration import (
-    best_temperature,
     brier,
     calibration_error,
     negative_log_likelihood,
-    probabilities,
 )
 
 # two images in (0.6, 0.8], one of them right; two in (0.8, 1], both right
 HAND = torch.tensor([[0.7, 0.3], [0.3, 0.7], [0.9, 0.1], [0.0, 1.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 0, 0, 1])
+
+
+def probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    return torch.softmax(logits / temperature, 1)
 
 
 def drawn(n: int, classes: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -123,29 +125,6 @@ def test_likelihood_is_scikit_learns() -> None:
     )
 
 
-def test_best_temperature_by_hand() -> None:
-    # three of four right at one logit against 0: p = 3/4 where logit / T = log 3
-    logits = torch.tensor([[2.0, 0.0]]).repeat(4, 1)
-    found = best_temperature(logits, torch.tensor([0, 0, 0, 1]))
-    assert found == pytest.approx(2 / math.log(3))
-
-
-def test_best_temperature_undoes_a_scale() -> None:
-    logits, labels = drawn(5000, 4, 5)
-    once = best_temperature(logits, labels)
-    assert once == pytest.approx(1, abs=0.05)
-    assert best_temperature(3 * logits, labels) == pytest.approx(3 * once)
-
-
-def test_best_temperature_agrees_with_a_grid() -> None:
-    logits, labels = drawn(200, 4, 6)
-    grid = [0.5 + 0.001 * i for i in range(1500)]
-    losses = [negative_log_likelihood(probabilities(logits, t), labels) for t in grid]
-    assert best_temperature(logits, labels) == pytest.approx(
-        grid[losses.index(min(losses))], abs=0.001
-    )
-
-
 def test_logits_and_foreign_labels_are_refused() -> None:
     for measure in (brier, negative_log_likelihood):
         with pytest.raises(DataError, match="apply softmax to logits first"):
@@ -156,5 +135,3 @@ def test_logits_and_foreign_labels_are_refused() -> None:
         calibration_error(HAND, LABELS, 0, "equal")
     with pytest.raises(DataError, match="for at least one image, got 0 images"):
         calibration_error(HAND[:0], LABELS[:0], 5, "adaptive")
-    with pytest.raises(DataError, match="got 0 to 9"):
-        best_temperature(HAND, torch.tensor([0, 9, 1, 0]))

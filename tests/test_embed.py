@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from carryover import bank_out, embed, run
+from carryover import bank, bank_out, embed, run
 from carryover.config import params as config
 from carryover.config.encoders import EncoderEntry
 from carryover.config.reader import build
@@ -31,6 +31,9 @@ ENTRY: dict[str, Any] = {
     "batch_size": 64,
     "resize": "crop",
     "normalise": True,
+    "grey": False,
+    "rescale_twice": False,
+    "tokens": "bfloat16",
     "kinds": ["projected"],
     "layers": ["block0"],
     "datasets": ["digits"],
@@ -171,3 +174,22 @@ def test_a_faulty_entry_is_refused_with_every_fault() -> None:
     assert entry(resize="stretch")[1] == [
         "encoders.tiny.resize: expected one of crop, squash, got 'stretch'"
     ]
+
+
+def test_the_progress_of_a_filled_bank_ends_at_its_end(
+    loaded: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bank, "SHARD_ROWS", 200)  # three batches a shard
+    told = tmp_path / "progress"
+    monkeypatch.setenv("CARRYOVER_PROGRESS", str(told))
+    for _ in range(2):  # computed, then from the bank
+        embed.embed_one(params(), "tiny", "digits", "test")
+        done, total = told.read_text().split()
+        assert done == total == str(-(-1258 // 64))
+
+
+def test_a_set_that_no_stage_prepares_is_told_how_it_is_prepared(loaded: list[Any]) -> None:
+    said = "expected one of .*digits.*, got 'pets'; prepare it with `carryover data prepare pets`"
+    with pytest.raises(DataError, match=said):
+        embed.embed_one(params(), "tiny", "pets")
+    assert loaded == []

@@ -101,9 +101,10 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         ridge(x, y, rows, [1.0], 2)
     with pytest.raises(DataError, match="expected a row or more a subset"):
         ridge(x, y, [rows[0][:0]], [1.0], 3)
-    x[0, 0] = math.nan
-    with pytest.raises(DataError, match="expected finite features"):
-        ridge(x, y, rows, [1.0], 3)
+    for strange in (math.nan, math.inf, -math.inf):
+        x[5, 1] = strange
+        with pytest.raises(DataError, match="ridge probe: expected finite features"):
+            ridge(x, y, rows, [1.0], 3)
 
 
 @pytest.mark.gpu

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset, random_split
 
-from carryover.data.splits import balanced_subset, hold_out, with_test
+from carryover.data.splits import balanced_subset, expect_left, hold_out, with_test
 from carryover.errors import ConfigError, DataError
 from image_files import SHARED
 
@@ -109,6 +109,15 @@ def test_with_test_holds_out_of_train_only_where_there_is_no_test() -> None:
     assert with_test(labels, ["test"] * 20, 0.25, seeded(0)) == ["test"] * 20
     with pytest.raises(DataError, match=r"data\.test_fraction: .* got none from 0\.01 of 16"):
         with_test(labels, splits, 0.01, seeded(0))
+
+
+def test_less_than_two_classes_to_train_on_are_refused() -> None:
+    labels = torch.tensor([0, 0, 1, 1])
+    expect_left(labels, 0.5, 8, "x")
+    for left, classes in ((labels[:2], 1), (labels[:0], 0)):
+        said = f"x: expected a share .*, got 0.9 of 20 images, which leaves {classes}; lower it"
+        with pytest.raises(ConfigError, match=said):
+            expect_left(left, 0.9, 20, "x")
 
 
 def test_published_sizes_follow_from_the_class_counts() -> None:

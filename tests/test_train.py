@@ -255,6 +255,35 @@ def test_no_snapshot_is_written_before_its_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("takes", "epochs"),
+    [(0.1, [14, 28, 42, 56]), (1.0, [14, 41, 68])],  # an epoch takes 0.75 s
+)
+def test_states_that_take_long_to_save_are_saved_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: float, epochs: list[int]
+) -> None:
+    now, saved = 0.0, []
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return now
+
+    def save(path: Path, state: Any, *parts: Any) -> None:
+        nonlocal now
+        now += takes
+        saved.append(state.epoch)
+
+    def an_update(done: int) -> None:
+        nonlocal now
+        now += 0.25  # exact, so that a pause ends at the start of an epoch
+
+    monkeypatch.setattr(train, "time", Clock)
+    monkeypatch.setattr(train, "_save", save)
+    Run().fit(budget(epochs=70), after_step=an_update, snapshot=tmp_path / "training.pt")
+    assert saved == epochs
+
+
 def test_a_batch_passed_in_parts_gives_the_same_training() -> None:
     whole, parts = Run(), Run()
     for run in (whole, parts):

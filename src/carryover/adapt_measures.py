@@ -111,14 +111,20 @@ def _zero_shot_accuracy(
     return (name, "test", "zeroshot_accuracy", value, len(labels))
 
 
-def by_solver(study: Adapt, start: Start, examples: Examples, random: torch.Generator) -> Numbers:
-    """The logistic probe whose penalty validates best, solved again on all images."""
+def by_solver(
+    study: Adapt, start: Start, examples: Examples, share: float, random: torch.Generator
+) -> Numbers:
+    """The logistic probe whose penalty validates best, solved again on all images.
+
+    Args:
+        share: the partition that the images are.
+    """
     classes = len(start.class_names)
     x, y = examples.embeddings, examples.labels
     rows = [torch.arange(len(y))]
     penalty = study.l2s[0]
     if len(study.l2s) > 1:
-        kept, held = held_out(study, examples, random)
+        kept, held = held_out(study, examples, share, random)
         tried = logistic(x, y, [kept], study.l2s, classes, TOLERANCE, MAX_STEPS)
         best = (-1.0, 0.0, 0.0)
         for i, l2 in enumerate(study.l2s):

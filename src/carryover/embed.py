@@ -20,7 +20,7 @@ from carryover import bank, bank_out, run
 from carryover.bank_out import Precision
 from carryover.config.encoders import EncoderEntry
 from carryover.data import store
-from carryover.errors import pick
+from carryover.errors import DataError, listed, pick
 from carryover.files import write_json
 from carryover.models import encoders
 from carryover.models.encoders import Encoder
@@ -67,7 +67,8 @@ def prepared(entry: EncoderEntry) -> Encoder:
     if weights and (run.home() / weights).exists():  # a path; otherwise a tag
         weights = str(run.home() / weights)
     encoder = encoders.load(entry.source, weights)
-    preprocess = replace(encoder.preprocess, resize=entry.resize)
+    times = 1 / 255 if entry.rescale_twice else 1.0
+    preprocess = replace(encoder.preprocess, resize=entry.resize, grey=entry.grey, times=times)
     if not entry.normalise:
         preprocess = replace(preprocess, mean=(), std=())
     return replace(encoder, preprocess=preprocess)
@@ -112,13 +113,16 @@ def _embedded(
     """What the bank holds of a split now, and how many images had to be computed for it."""
     images = store.load(SETS / dataset, split)
     computed = 0
-    batches = -(-len(images) // entry.batch_size)
-    with run.progress(f"{dataset} {split}", batches) as advance:
+    left = -(-len(images) // entry.batch_size)  # batches
+    with run.progress(f"{dataset} {split}", left) as advance:
 
         def count(rows: int) -> None:
-            nonlocal computed
+            nonlocal computed, left
             computed += rows
-            advance()
+            done = 1 if rows else min(left, max(1, bank.SHARD_ROWS // entry.batch_size))
+            left -= done
+            for _ in range(done):
+                advance()
 
         found = bank.embed(
             encoder,
@@ -126,7 +130,9 @@ def _embedded(
             wanted(entry),
             root=run.scratch_root() / "bank",
             precision=entry.precision,
+            tokens=entry.tokens,
             batch_size=entry.batch_size,
+            shard_rows=bank.SHARD_ROWS,
             device=run.device(run.chosen_device()),
             advance=count,
         )
@@ -148,6 +154,11 @@ def embed_one(params: Params, name: str, dataset: str, split: str = "", precisio
     if precision:
         known: dict[str, Precision] = {"float32": "float32", "bfloat16": "bfloat16"}
         entry = replace(entry, precision=pick(known, precision, "--precision"))
+    if dataset not in params.data.names and not (SETS / dataset / "manifest.json").exists():
+        raise DataError(
+            f"carryover embed: expected one of {listed(params.data.names)} or a set under {SETS}, "
+            f"got {dataset!r}; prepare it with `carryover data prepare {dataset}`"
+        )
     encoder = prepared(entry)
     lines = []
     for part in [split] if split else list(store.manifest(SETS / dataset)["splits"]):

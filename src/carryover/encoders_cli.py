@@ -103,6 +103,12 @@ def _linear(image: nn.Module) -> str:
         elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
             # query, key and value in one matrix that is no layer of its own
             rows.append((f"{name}.in_proj_weight", _by(module.in_proj_weight.shape)))
+    kinds = parameter_kinds(image)
+    owners = dict(image.named_modules())
+    for name, weight in image.named_parameters():
+        owner = owners[name.rpartition(".")[0]]
+        if kinds[name] == "projection" and weight.dim() == 2 and not isinstance(owner, nn.Linear):
+            rows.append((name, _by(weight.shape[::-1])))  # as in open_clip: x @ proj
     return _columns(rows)
 
 

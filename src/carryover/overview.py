@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from carryover import prepare, presets, run
+from carryover.adapt.freeze import since_block
 from carryover.config import params as config
+from carryover.config.contrastive import Contrastive
 from carryover.config.data import Data
 from carryover.config.diff import Diff
 from carryover.data import catalog, store
@@ -46,7 +48,7 @@ def overview() -> str:
 
 
 def check() -> str:
-    """Read ``params.yaml`` strictly, and hold its classes against the sets that are prepared.
+    """Read ``params.yaml`` strictly; hold its classes against sets, its blocks against networks.
 
     Raises:
         ConfigError: every fault under its dotted path.
@@ -63,6 +65,7 @@ def check() -> str:
                 f"{PARAMS}: {path}.classes: expected classes of {dataset}, 0 to {known - 1}, got "
                 f"{listed(map(str, absent))}"
             )
+    faults += [f"{PARAMS}: {fault}" for fault in _adapt_faults(params)]
     if faults:
         raise ConfigError("\n".join(faults))
     return f"{PARAMS}: no fault; {presets.describe()[0].splitlines()[0]}"
@@ -75,6 +78,47 @@ def _known_classes(dataset: str) -> int | None:
         return len(store.manifest(folder)["class_names"])
     known = catalog.DATASETS.get(dataset)
     return known.classes if known else None
+
+
+def _adapt_faults(params: config.Params) -> list[str]:
+    """A class or blocks that the adaptation study names and its set or encoder does not have."""
+    study, faults = params.adapt, []
+    classes = _known_classes(study.dataset)
+    if classes is not None and study.fault_class >= classes:
+        faults.append(
+            f"adapt.fault_class: expected a class of {study.dataset}, 0 to {classes - 1}, got "
+            f"{study.fault_class}"
+        )
+    blocks = _known_blocks(params, params.encoders[study.encoder].source)
+    if blocks is not None and {"unfreeze", "llrd"} & set(study.items):
+        lasts = [mode for mode in study.unfreeze if mode.startswith("last-")]
+        groups: dict[str, list[str]] = {f"block{i}": [] for i in range(blocks)}
+        groups["output"] = []
+        wanted = [(-int(mode.removeprefix("last-")), "adapt.unfreeze") for mode in lasts]
+        for block, path in [*wanted, (study.blocks_from, "adapt.blocks_from")]:
+            try:
+                since_block(groups, block, path)
+            except ConfigError as error:
+                faults.append(str(error))
+    return faults
+
+
+def _known_blocks(params: config.Params, source: str) -> int | None:
+    """Blocks of an encoder by its recipe or open_clip's config; None where it must be built.
+
+    That is so for timm, torchvision, FLAVA and small CNNs: there the study refuses at its start.
+    """
+    family, _, name = source.partition(":")
+    if family == "pretrain":
+        recipe = params.pretrain[name]
+        return recipe.image.layers if isinstance(recipe, Contrastive) else None
+    if family != "open-clip":
+        return None
+    import open_clip
+
+    architecture = name.replace("/", "-").removesuffix("-quickgelu")
+    layers = (open_clip.get_model_config(architecture) or {}).get("vision_cfg", {}).get("layers")
+    return sum(layers) if isinstance(layers, list) else layers
 
 
 def data_table() -> str:

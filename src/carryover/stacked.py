@@ -167,7 +167,7 @@ class Stack(nn.Module):
         channels = [p.shape[1] for p in self.parameters() if p.dim() == 5] or [1]
         widest = max(channels) * self.members * inputs[0, 0].numel()
         rows = max(1, EVALUATION_VALUES // widest)
-        with torch.inference_mode():
+        with torch.no_grad():
             right = [
                 (self(x, shared=True).argmax(2) == y).sum(1)
                 for x, y in zip(inputs.split(rows), labels.split(rows), strict=True)

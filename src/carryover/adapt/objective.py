@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
@@ -31,31 +29,16 @@ def cross_entropy_after(softmax: str) -> Loss:
     return loss
 
 
-def predictions(softmax: str, logits: Float[Tensor, "n c"], batch_size: int) -> Int[Tensor, " n"]:
-    """The class with the largest value after one of `SOFTMAX`, batch by batch in the rows' order.
-
-    Order and batch size (published: 10) matter for ``batch`` alone: there an image's
-    prediction depends on the others of its batch.
-
-    Raises:
-        ConfigError: an unknown name.
-    """
-    after = pick(SOFTMAX, softmax, "softmax")
-    return torch.cat([after(part).argmax(dim=1) for part in logits.split(batch_size)])
-
-
-def softmax_floor(classes: int) -> float:
-    """The least cross-entropy, in nats, after a softmax over so many classes: ln(1 + (C-1)/e)."""
-    return math.log1p((classes - 1) / math.e)
-
-
 def raw(logits: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
     """The logits themselves: corrected."""
     return logits
 
 
 def softmax_over_classes(logits: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
-    """As in the published classifier: the loss takes a second softmax, see `softmax_floor`."""
+    """As in the published classifier: the loss takes a second softmax.
+
+    With C classes it cannot fall below ln(1 + (C - 1) / e), 3.63 nats of 101.
+    """
     return logits.softmax(dim=1)
 
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from carryover.errors import ConfigError, DataError, listed
+from carryover.errors import ConfigError, DataError
 
 FOOD101_CLASSES = 101  # images of each class by part; source: the published study, its section 2
 FOOD101_PER_CLASS = {0.01: 7, 0.1: 75, 0.2: 150, 0.3: 225, 0.4: 300, 0.5: 375}
@@ -56,39 +56,6 @@ def partition(
         rows = (labels == label).nonzero()[:, 0]
         drawn.append(rows[torch.randperm(len(rows), generator=generator)[:quota]])
     return torch.cat(drawn).sort().values
-
-
-def partitions(
-    labels: Int64[Tensor, " n"],
-    fractions: Sequence[float],
-    generator: torch.Generator,
-    path: str = "fractions",
-) -> dict[float, Int64[Tensor, " _"]]:
-    """Nested parts, each from the state that the generator has now, see `partition`."""
-    state = generator.get_state()
-    parts = {}
-    for fraction in fractions:
-        generator.set_state(state)
-        parts[fraction] = partition(labels, fraction, generator, path)
-    return parts
-
-
-def expect_classes(found: Sequence[str], official: Sequence[str], origin: str) -> None:
-    """Refuse class folders that are not those of the official list.
-
-    Args:
-        origin: where they were found, for the message.
-    Raises:
-        DataError: names what is missing and what is too much.
-    """
-    missing = sorted(set(official) - set(found))
-    extra = sorted(set(found) - set(official))
-    if missing or extra:
-        raise DataError(
-            f"{origin}: expected the {len(official)} official classes, got {len(found)} (missing: "
-            f"{listed(missing)}; not official: {listed(extra)}); mend the folders, or every later "
-            "class id shifts"
-        )
 
 
 def expect_counts(

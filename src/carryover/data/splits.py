@@ -60,6 +60,23 @@ def expect_some(held: Int64[Tensor, " held"], path: str) -> None:
         )
 
 
+def expect_left(labels: Int64[Tensor, " kept"], fraction: float, images: int, path: str) -> None:
+    """Refuse to train on what is left beside a validation set where that is less than two classes.
+
+    Args:
+        labels: of the images left.
+        fraction: the share held out, of `images`; `path` is the parameter that it is.
+    Raises:
+        ConfigError: images of one class or none are left.
+    """
+    classes = len(labels.unique())
+    if classes < 2:
+        raise ConfigError(
+            f"{path}: expected a share that leaves images of two classes or more to train on, got "
+            f"{fraction:g} of {images} images, which leaves {classes}; lower it"
+        )
+
+
 def with_test(
     labels: Sequence[int], splits: Sequence[str], fraction: float, generator: torch.Generator
 ) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -12,12 +11,6 @@ from torch import Tensor
 from carryover.errors import DataError
 
 NORMALISED = 1e-3  # how far a row's sum may be from 1: half precision keeps three digits
-SHARPNESS = (-7.0, 7.0)  # range of log(1 / temperature) that is searched
-
-
-def probabilities(logits: Float[Tensor, "n c"], temperature: float = 1.0) -> Float[Tensor, "n c"]:
-    """Softmax of the logits over the temperature, in float64."""
-    return torch.softmax(logits.double() / temperature, 1)
 
 
 def calibration_error(
@@ -76,28 +69,6 @@ def negative_log_likelihood(p: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]
     """
     _refuse(p, labels)
     return float(-p.double().gather(1, labels[:, None]).log().mean())
-
-
-def best_temperature(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> float:
-    """The temperature with the least negative log-likelihood; take it on validation images.
-
-    The likelihood is concave in 1 / temperature; the zero of its slope is found by bisection
-    between e^-7 and e^7, one of which is given where it lies outside.
-
-    Raises:
-        DataError: as `calibration_error`, for the probabilities at temperature 1.
-    Source: Guo et al. 2017, section 4.2.
-    """
-    _refuse(probabilities(logits), labels)
-    wide = logits.double()
-    right = wide.gather(1, labels[:, None])[:, 0]
-    low, high = SHARPNESS
-    for _ in range(60):
-        middle = (low + high) / 2
-        p = torch.softmax(wide * math.exp(middle), 1)
-        slope = float(((p * wide).sum(1) - right).mean())
-        low, high = (middle, high) if slope < 0 else (low, middle)
-    return math.exp(-(low + high) / 2)
 
 
 def _refuse(p: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> None:

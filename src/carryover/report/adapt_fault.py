@@ -53,8 +53,8 @@ def fault(scores: AdaptScores, published: Published) -> Figure:
         figure.supxlabel(
             below(
                 "share of the training images (%), at equal distances",
-                "dotted: from there on a class folder is missing or too many, so that all folders "
-                "behind it in the alphabet get the label of another class",
+                "dotted line: from there on a class folder is missing or too many, so that all "
+                "folders behind it in the alphabet get the label of another class",
                 f"ours: bars: 95 % interval over {over(scores)} (n = {scores.n}); lines are set "
                 f"side by side; published: one run each, bars over test images (n = "
                 f"{published.n}) and what flooring hides, smaller than the markers",

@@ -27,7 +27,7 @@ from carryover.report.adapt_scores import (
     title,
     tuned,
 )
-from carryover.report.figures import COLUMN, GREY, below, panels, per_cent, style
+from carryover.report.figures import GREY, below, nothing, panels, per_cent, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +60,11 @@ def accuracy(scores: AdaptScores, published: Published | None = None) -> Figure:
             scores,
             f"bars: 95 % interval over {over(scores)}"
             + (f"; band: the same over {scores.n} test images alone" if line else "")
-            + ("; published: one run each, bars over images, and flooring" if published else ""),
+            + (
+                "; published: one run each, bars over images and what flooring hides"
+                if published
+                else ""
+            ),
         )
         figure.supylabel(f"test accuracy, % (n = {scores.n})")
         figure.suptitle(f"{scores.encoder} adapted to {scores.dataset}", fontsize=9)
@@ -85,7 +89,7 @@ def calibration(scores: AdaptScores) -> Figure:
         _below(
             figure,
             scores,
-            "0: of answers given with 80 % confidence 80 % are right; "
+            "0: of the answers given with 80 % confidence, 80 % are right; "
             + (
                 "bars: 95 % Student t interval over seeds, cut off at 0; zero-shot has none"
                 if len(scores.seeds) > 1
@@ -100,7 +104,7 @@ def calibration(scores: AdaptScores) -> Figure:
 def retention(scores: AdaptScores) -> Figure:
     """Zero-shot accuracy after adapting: above the set itself, below the mean of the others."""
     if not scores.kept:
-        return _nothing("no zero-shot accuracies before and after adapting")
+        return nothing("no zero-shot accuracies before and after adapting")
     columns: dict[str, list[str]] = {}  # two, so that one is as wide as in the other figures
     rest = [family(method) for method in tuned(scores) if family(method) != "unfrozen by kind"]
     for method in tuned(scores):
@@ -135,15 +139,6 @@ def retention(scores: AdaptScores) -> Figure:
         )
         figure.supylabel("zero-shot accuracy with the text head, %")
         figure.suptitle(f"{scores.encoder} adapted to {scores.dataset}", fontsize=9)
-        return figure
-
-
-def _nothing(why: str) -> Figure:
-    """A figure that says why there is none."""
-    with style():
-        figure, (axis,) = panels(1, 1, 0.3, width=COLUMN)
-        axis.axis("off")
-        axis.text(0.5, 0.5, why, ha="center", va="center")
         return figure
 
 

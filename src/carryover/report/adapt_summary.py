@@ -91,23 +91,39 @@ def answer(scores: AdaptScores, means: Sequence[Compared], changes: Sequence[Com
             start, end = (share(partition) for partition in fall.places)
             which = "correct partitions" if method == PROBE else title(method)
             said.append(
-                f"{which}: from {start} to {end} {percent(fall.difference, signed=True)} points "
-                f"(p {fall.p_holm:.2g})"
+                f"{percent(fall.difference, signed=True)} points with {which} ({start} to {end}, "
+                f"p {fall.p_holm:.2g})"
             )
-    text = "The lowest change from a partition to the next, of the frozen probe, is with "
-    text = f"{text}{'; '.join(said)}. " if said else ""
+    text = "The largest drop, or smallest rise, in the frozen probe's accuracy from one partition "
+    text = f"{text}to the next: {'; '.join(said)}. " if said else ""
+    return f"{text}{_against_the_probe(scores, means)}".rstrip()
+
+
+def _against_the_probe(scores: AdaptScores, means: Sequence[Compared]) -> str:
+    """Which methods are better or worse than the probe, as far as the seeds tell."""
+    seeds = f"{len(scores.seeds)} seed{'s' * (len(scores.seeds) > 1)}"
+    tested = f"p below 0.05 after Holm's correction over {len(means)} method"
+    tested += "s" * (len(means) > 1)
     clear = [each for each in means if each.p_holm < 0.05]
-    higher = [each for each in clear if each.difference.value > 0]
-    lower = [each for each in clear if each.difference.value < 0]
-    return (
-        f"{text}Over all partitions {_names(higher)} beat the frozen probe and {_names(lower)} lie "
-        f"below it (p below 0.05 after Holm's correction over {len(means)}); the rest is not told "
-        f"apart from it with {len(scores.seeds)} seed{'s' * (len(scores.seeds) > 1)}."
-    )
+    better = [each.method for each in clear if each.difference.value > 0]
+    worse = [each.method for each in clear if each.difference.value < 0]
+    if not clear:
+        told = f"With {seeds}, no method can be told apart from the frozen probe ({tested})."
+        return told if means else ""
+    if better and worse:
+        told = f"{_are(better)} better than the frozen probe and {_are(worse)} worse"
+    else:
+        word, other = ("better", "worse") if better else ("worse", "better")
+        told = f"{_are(better or worse)} {word} than the frozen probe and no method is {other}"
+    rest = f"; with {seeds}, no other method can be told apart from it"
+    more = rest if len(clear) < len(means) else ""
+    return f"Averaged over all partitions, {told} ({tested}){more}."
 
 
-def _names(found: Sequence[Compared]) -> str:
-    return ", ".join(each.method for each in found) or "none"
+def _are(names: Sequence[str]) -> str:
+    """``a is``, ``a, b and c are``."""
+    *first, last = names
+    return f"{', '.join(first)} and {last} are" if first else f"{last} is"
 
 
 def _tested(each: Compared) -> dict[str, float]:

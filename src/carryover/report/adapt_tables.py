@@ -55,8 +55,8 @@ def changes_table(scores: AdaptScores, compared: Sequence[Compared]) -> Table:
     steps = list(itertools.pairwise(scores.images))
     by_place = {(each.method, each.places): _told(each) for each in compared}
     return Table(
-        f"Accuracy minus that of the partition before, points [95 %], p after Holm's correction "
-        f"over a line; {_seeds(scores)}, {scores.n} test images.",
+        f"Accuracy minus that at the partition before, points [95 %], p after Holm's correction "
+        f"within a line; {_seeds(scores)}, {scores.n} test images.",
         ["method", *(f"{share(start)} to {share(end)}" for start, end in steps)],
         [[method, *(by_place[method, step] for step in steps)] for method in methods(scores)],
     )
@@ -102,7 +102,7 @@ def retention_tables(scores: AdaptScores) -> list[Table]:
             found = [adapt_intervals.kept(scores, method, last, [s])[0] for s in scores.before]
             lines.append([method, *map(_left, found)])
         heads = [f"{name} (n = {scores.sets[name]})" for name in scores.before]
-        title = f"Zero-shot accuracy by set after adapting to {share(last)}, per cent [95 %]."
+        title = f"Zero-shot accuracy by set after adapting on {share(last)}, per cent [95 %]."
         made.append(Table(title, ["method", *heads], lines))
     return made
 

@@ -214,12 +214,3 @@ def rank_bars(ranks: Mapping[str, tuple[float, float]], title: str) -> Figure:
         axis.set_xlabel("effective rank of the weights as a matrix [out, rest]")
         figure.legend(loc="outside upper center", ncols=2, title=title)
         return figure
-
-
-def nothing(why: str) -> Figure:
-    """A figure that says why there is none."""
-    with style():
-        figure, (axis,) = panels(1, 1, 0.3, width=COLUMN)
-        axis.axis("off")
-        axis.text(0.5, 0.5, why, ha="center", va="center")
-        return figure

@@ -226,6 +226,15 @@ def style() -> Iterator[None]:
         yield
 
 
+def nothing(why: str) -> Figure:
+    """A figure that says why there is none."""
+    with style():
+        figure, (axis,) = panels(1, 1, 0.3, width=COLUMN)
+        axis.axis("off")
+        axis.text(0.5, 0.5, why, ha="center", va="center")
+        return figure
+
+
 def box_plot(axis: Axes, columns: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Boxes of columns at 0, 1, ..., a little to the left to leave room for dots; their parts."""
     return axis.boxplot(

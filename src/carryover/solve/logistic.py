@@ -73,7 +73,8 @@ def logistic(
             class, or a penalty that is not above 0.
     Source: openai/CLIP issue 64 (one L-BFGS on full batches in place of many scikit-learn fits).
     """
-    _refuse(features, labels, rows, l2, classes)
+    refuse("logistic probe", features, labels, l2, classes)
+    _expect_two_classes(labels, rows)
     shape = len(rows), len(l2), classes
     found = Probes(
         class_weights=features.new_zeros(*shape, features.shape[1]),
@@ -107,27 +108,37 @@ def logistic(
     return found
 
 
-def _refuse(
+def refuse(
+    solver: str,
     features: Float[Tensor, "n d"],
     labels: Int64[Tensor, " n"],
-    rows: Sequence[Int64[Tensor, " _"]],
     l2: Sequence[float],
     classes: int,
 ) -> None:
-    if not bool(torch.isfinite(features.sum(dtype=torch.float64))):
+    """Refuse what no linear probe can be fitted to; `solver` names it in messages.
+
+    Raises:
+        DataError: a feature that is not finite, a label outside 0..classes-1, or a penalty that is
+            not above 0.
+    """
+    # nan and infinity show in the least or greatest, which take a thirtieth of a sum in float64
+    if len(labels) and not bool(torch.stack(features.aminmax()).isfinite().all()):
         raise DataError(
-            "logistic probe: expected finite features, got some that are not; look for weights or "
+            f"{solver}: expected finite features, got some that are not; look for weights or "
             "images that are not finite"
         )
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise DataError(
-            f"logistic probe: expected labels of 0..{classes - 1}, got {int(labels.min())} to "
+            f"{solver}: expected labels of 0..{classes - 1}, got {int(labels.min())} to "
             f"{int(labels.max())}; give the number of classes of the whole set"
         )
     if not l2 or not all(0 < penalty < math.inf for penalty in l2):
         raise DataError(
-            f"logistic probe: expected penalties above 0, got {list(l2)}; give 1e-6 for hardly any"
+            f"{solver}: expected penalties above 0, got {list(l2)}; give 1e-6 for hardly any"
         )
+
+
+def _expect_two_classes(labels: Int64[Tensor, " n"], rows: Sequence[Int64[Tensor, " _"]]) -> None:
     for chosen in rows:
         found = len(labels[chosen].unique())
         if found < 2:

@@ -82,7 +82,7 @@ def _refuse(
             f"{metric} distance; leave `screen` out"
         )
     for name, x in (("queries", queries), ("bank", bank)):
-        if not bool(torch.isfinite(x.sum(dtype=torch.float64))):
+        if len(x) and not bool(torch.stack(x.aminmax()).isfinite().all()):
             raise DataError(
                 f"neighbours: expected finite values, got some in the {name} that are not; look "
                 "for images or weights that are not finite"

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from carryover.errors import DataError
+from carryover.solve.logistic import refuse
 
 BLOCK = 2048  # rows of one product of matrices; the products are summed in float64
 EXACT = 0.01  # share by which rounding may change the weakest axis; beyond, all is float64
@@ -51,7 +52,9 @@ def ridge(
             a penalty that is not above 0.
     Source: Hoerl and Kennard 1970.
     """
-    _refuse(features, labels, rows, l2, classes)
+    refuse("ridge probe", features, labels, l2, classes)
+    if not all(len(chosen) for chosen in rows):
+        raise DataError("ridge probe: expected a row or more a subset, got none; draw larger ones")
     d = features.shape[1]
     found = Ridges(
         features.new_zeros(len(rows), len(l2), classes, d),
@@ -84,31 +87,6 @@ def ridge(
         found.class_weights[i] = weights
         found.biases[i, :, present] = heights[:, present]
     return found
-
-
-def _refuse(
-    features: Float[Tensor, "n d"],
-    labels: Int64[Tensor, " n"],
-    rows: Sequence[Int64[Tensor, " _"]],
-    l2: Sequence[float],
-    classes: int,
-) -> None:
-    if not bool(torch.isfinite(features.sum(dtype=torch.float64))):
-        raise DataError(
-            "ridge probe: expected finite features, got some that are not; look for weights or "
-            "images that are not finite"
-        )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise DataError(
-            f"ridge probe: expected labels of 0..{classes - 1}, got {int(labels.min())} to "
-            f"{int(labels.max())}; give the number of classes of the whole set"
-        )
-    if not l2 or not all(0 < penalty < math.inf for penalty in l2):
-        raise DataError(
-            f"ridge probe: expected penalties above 0, got {list(l2)}; give 1e-6 for hardly any"
-        )
-    if not all(len(chosen) for chosen in rows):
-        raise DataError("ridge probe: expected a row or more a subset, got none; draw larger ones")
 
 
 @dataclass(frozen=True)

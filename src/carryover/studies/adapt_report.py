@@ -42,15 +42,18 @@ __all__ = ["FOLDER", "headline", "stage"]
 FOLDER = Path("reports/adapt")
 RELEASED = Path("claims/released/adapt.csv")
 TIMES = Path("reports/bench/adapt.json")
+FOLDERS = {"missing-class": "missing", "extra-class": "too many"}
+SOFTMAX = {"classes": "the classes", "batch": "the batch"}
 GAINS = (
     "Accuracy minus that of the frozen probe on the same partition and seed. Square brackets: 95 % "
-    "Student t interval over seeds on the same test images. p: of a paired t test, corrected by "
-    "Holm over all methods and partitions; those of the means over the methods alone."
+    "Student t intervals over seeds on the same test images. p: of paired t tests, after Holm's "
+    "correction over all methods and partitions; those of the means over the methods alone."
 )
 RETENTION = (
     "Accuracy of the text head, which was not trained, on the adapted image encoder. Square "
-    "brackets: 95 % over test images and seeds; before adapting over test images. Means give each "
-    "set the same weight. retention.csv has each set, and the change with its interval."
+    "brackets: 95 % intervals over test images and seeds, before adapting over test images alone. "
+    "Means give each set the same weight. retention.csv has each set, and the change with its "
+    "interval."
 )
 
 
@@ -79,7 +82,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     write_text(FOLDER / "retention.csv", adapt_csv.retention_csv(scores))
     write_tables("adapt", f"# Adapt\n\n{text}\n", tables)
     write_tables("gains", f"# Gains over the frozen probe\n\n{GAINS}\n", [gained])
-    write_tables("retention", f"# What zero-shot transfer was kept\n\n{RETENTION}\n", retained)
+    write_tables("retention", f"# How much zero-shot transfer was kept\n\n{RETENTION}\n", retained)
     for name, figure in drawn:
         figures.save(figure, FOLDER / name)
 
@@ -151,47 +154,78 @@ def write_tables(stem: str, reading: str, tables: Sequence[Table]) -> None:
 
 def reading(study: Adapt, scores: AdaptScores) -> str:
     """How to read the tables: what was adapted how, intervals, which faults are on."""
-    folder = (
-        f"a class folder is {study.partition_fault.split('-')[0]} from {share(study.fault_from)}"
-    )
-    held = 100 * study.validation_fraction
+    parts = [f"{_methods(study, scores)} {_training(study)}", _intervals(study, scores)]
     on = {
-        folder: study.partition_fault != "none",
-        f"softmax over {study.softmax} before the loss": study.softmax != "none",
+        f"a class folder {FOLDERS.get(study.partition_fault)} from {share(study.fault_from)} on": (
+            study.partition_fault != "none"
+        ),
+        f"a softmax over {SOFTMAX.get(study.softmax)} before the loss": study.softmax != "none",
         "Adam in half precision": study.adam == "float16",
-        "LLRD falls from tensor to tensor": study.decay_per == "tensor",
+        "learning rates that fall from tensor to tensor": study.decay_per == "tensor",
         "a random head": study.head == "random",
-        "rates that do not fall with the updates": study.schedule == "constant",
+        "learning rates that stay the same from update to update": study.schedule == "constant",
     }
     faults = "; ".join(name for name, is_on in on.items() if is_on)
-    budget = ", ".join(f"{item} {study.epochs[item]}" for item in study.items)
-    most = f", at most {study.max_updates} updates" if study.max_updates else ""
-    several = len(scores.seeds) > 1
-    chosen = (
-        f"Where there are several learning rates, the one that names most of {held:g} % of a "
-        "partition's images counts, held out for the first seed; penalties likewise for each seed."
-        if any(len(rates) > 1 for rates in study.lrs.values())
-        else "Learning rates are given, none was chosen."
-    )
-    head = "" if study.head != "random" else " and another head"
+    return "\n\n".join([*parts, *([f"As published: {faults}."] if faults else [])])
+
+
+def _methods(study: Adapt, scores: AdaptScores) -> str:
+    """What was adapted, and what each method does."""
+    done = {
+        "zero-shot": "takes the class names as text and no training images",
+        "probe": "trains a linear head on stored embeddings",
+        "probe-logistic": "finds such a head with a solver",
+        "unfreeze": "also trains weights of the encoder: those of one kind, those of its last "
+        "blocks, or all",
+        "llrd": f"trains the layer norms from block {study.blocks_from} on, with learning rates "
+        f"that are multiplied by {study.decay:g} from {study.decay_per} to {study.decay_per} "
+        "towards the input",
+    }
+    here = {item for item in study.items if item != "probe"} | set(study.probe)
+    methods = "; ".join(f"{name} {what}" for name, what in done.items() if name in here)
     return (
-        f"Preset {study.preset}; encoder {scores.encoder} adapted to {scores.dataset} with shares "
-        f"of its training images, accuracy on {scores.n} test images that no training or choice "
-        "has seen. zero-shot takes the class names as text and no training image; probe trains a "
-        "linear head on stored embeddings, probe-logistic finds it with a solver; unfreeze trains "
-        "weights of the encoder too, those of one kind or all of its last groups; llrd trains "
-        f"layer norms of blocks {study.blocks_from} and later with learning rates that fall by "
-        f"{study.decay:g} towards the input. Epochs: {budget}; batches of {study.batch_size}"
-        f"{most}. {chosen}\n\n"
-        + (
-            f"Square brackets: 95 %. Of an accuracy over test images and {len(scores.seeds)} "
-            f"seeds, each with another nested draw of partitions, other batches{head}; "
-            "of a difference over seeds alone, on the same test images, paired by seed. Intervals "
-            "are not adjusted for their number, p is. With few seeds a cell's p survives that only "
-            "where they agree closely; the means over partitions are the stronger test."
-            if several
-            else "Square brackets: 95 % over test images; one seed says nothing of other seeds. "
-            "Differences are taken as on different images, which is too wide."
+        f"Preset {study.preset}: encoder {scores.encoder} is adapted to {scores.dataset} on shares "
+        f"of its training images; accuracy is on {scores.n} test images that no training and no "
+        f"choice of settings has seen. Methods: {methods}."
+    )
+
+
+def _training(study: Adapt) -> str:
+    """Budgets, and how rates and penalties were chosen."""
+    epochs = ", ".join(f"{study.epochs[item]} ({item})" for item in study.items)
+    most = f" and {study.max_updates} updates" if study.max_updates else ""
+    held = f"{100 * study.validation_fraction:g} % of a partition's images"
+    rates = (
+        f"Of several learning rates, the one that is right most often on {held}, held out with "
+        "the first seed, is taken for all seeds."
+        if any(len(study.lrs[item]) > 1 for item in study.items)
+        else "The learning rates were not chosen among several."
+    )
+    penalties = (
+        f" The solver's penalty is chosen on {held} too, anew with each seed."
+        if "probe-logistic" in study.probe and len(study.l2s) > 1
+        else ""
+    )
+    return (
+        f"Training takes at most {epochs} epochs{most}, in batches of {study.batch_size}. "
+        f"{rates}{penalties}"
+    )
+
+
+def _intervals(study: Adapt, scores: AdaptScores) -> str:
+    """What the intervals are over."""
+    if len(scores.seeds) == 1:
+        return (
+            "Square brackets: 95 % intervals over test images; one seed says nothing about other "
+            "seeds. Differences are taken as if measured on different images, which makes their "
+            "intervals too wide."
         )
-        + (f"\n\nAs published: {faults}." if faults else "")
+    drawn = "nested partitions, batches and a head"
+    drawn = drawn if study.head == "random" else "nested partitions and batches"
+    return (
+        f"Square brackets: 95 % intervals. Those of accuracies are over test images and "
+        f"{len(scores.seeds)} seeds, each with {drawn} of its own; those of differences are over "
+        "seeds alone, paired by seed on the same test images. Intervals are not adjusted for their "
+        "number; p values are. With few seeds, the p value of a single cell survives that only "
+        "where the seeds agree closely; the means over partitions are the stronger test."
     )

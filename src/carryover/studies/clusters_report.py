@@ -121,11 +121,11 @@ def drawn(
     if made:
         yield "predict", cluster_figures.predicted(made, study.pair, found.n)
     else:
-        yield "predict", cluster_figures.nothing("no FR accuracies of three layers: run cuts@fr")
+        yield "predict", figures.nothing("no FR accuracies of three layers: run cuts@fr")
     if points:
         yield "tsne", cluster_figures.maps(points, study.pair)
     else:
-        yield "tsne", cluster_figures.nothing("no maps: clusters.tsne_images is 0")
+        yield "tsne", figures.nothing("no maps: clusters.tsne_images is 0")
     yield "rank", cluster_figures.rank_bars(scores.ranks, study.pretrained)
 
 
