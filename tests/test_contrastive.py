@@ -1,4 +1,4 @@
-"""Contrastive pretraining of the small CLIP."""
+"""Contrastive pretraining of the small networks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from open_clip.model import CLIP
 from torch import Tensor
 
 from carryover import run
@@ -20,10 +19,11 @@ from carryover.errors import KitError
 from carryover.models import nano, saved
 from carryover.models.preprocess import from_card
 from carryover.models.prompts import class_prompts, class_weights, zero_shot_logits
-from carryover.pretrain import contrastive
+from carryover.pretrain import contrastive, networks
 
 RECIPE = Contrastive(
     objective="contrastive",
+    architecture="clip",
     dataset="world",
     image=ImageNetwork(size=16, patch=8, width=16, layers=2, heads=2),
     text=TextNetwork(context=8, width=16, layers=1, heads=2),
@@ -36,10 +36,11 @@ RECIPE = Contrastive(
     precision="float32",
     threads=1,
 )
+FLAVA = dataclasses.replace(RECIPE, architecture="flava", epochs=20)
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200), "black": (0, 0, 0)}
 
 
-Ready = tuple[CLIP, dict[str, Any], int]
+Ready = tuple[Any, dict[str, Any], int]
 
 
 def pairs(seed: int) -> Images:
@@ -62,9 +63,9 @@ def pairs(seed: int) -> Images:
 def trained(recipe: Contrastive = RECIPE, snapshot: Path | None = None) -> Ready:
     images = pairs(0)
     sentences = images.columns["caption"]
-    card = contrastive.describe(recipe, sentences)
+    card = networks.describe(recipe, sentences)
     random = torch.Generator().manual_seed(7)
-    network = contrastive.new(card, random)
+    network = networks.new(card, random)
     updates = contrastive.train(
         network,
         contrastive.inputs(images, card, torch.device("cpu")),
@@ -77,7 +78,7 @@ def trained(recipe: Contrastive = RECIPE, snapshot: Path | None = None) -> Ready
     return network, card, updates
 
 
-def state(network: CLIP) -> dict[str, Tensor]:
+def state(network: Any) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
@@ -85,7 +86,7 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def named(network: CLIP, card: dict[str, Any], dataset: str, images: Images) -> float:
+def named(network: Any, card: dict[str, Any], dataset: str, images: Images) -> float:
     """Share of images whose nearest class by its prompts is their own."""
     text = nano.text(network, card)
     with torch.no_grad():
@@ -98,6 +99,24 @@ def named(network: CLIP, card: dict[str, Any], dataset: str, images: Images) -> 
 @pytest.fixture(scope="module")
 def ready() -> Ready:
     return trained()
+
+
+@pytest.fixture(scope="module")
+def ready_flava() -> Ready:
+    return trained(FLAVA)
+
+
+def test_flava_names_colours_of_images_it_never_saw(ready_flava: Ready) -> None:
+    network, card, updates = ready_flava
+    assert "open_clip" not in card
+    assert updates == 80
+    assert named(network, card, "plain colours", pairs(1)) > 0.9
+
+
+def test_equal_seeds_give_an_equal_flava(ready_flava: Ready) -> None:
+    before = torch.get_rng_state()
+    assert equal(state(trained(FLAVA)[0]), state(ready_flava[0]))
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_it_names_colours_of_images_it_never_saw(ready: Ready) -> None:
@@ -155,8 +174,8 @@ def test_a_rate_without_warm_up_starts_at_the_top() -> None:
 
 
 def test_the_loss_of_pairs_that_cannot_be_told_apart_is_the_logarithm_of_their_number() -> None:
-    card = contrastive.describe(RECIPE, ["something red"])
-    network = contrastive.new(card, torch.Generator().manual_seed(0))
+    card = networks.describe(RECIPE, ["something red"])
+    network = networks.new(card, torch.Generator().manual_seed(0))
     images = torch.zeros(5, 3, 16, 16)
     tokens = nano.tokenizer(card)(["something red"] * 5)
     with torch.no_grad():
@@ -165,8 +184,8 @@ def test_the_loss_of_pairs_that_cannot_be_told_apart_is_the_logarithm_of_their_n
 
 
 def test_weight_decay_spares_norms_biases_and_the_scale() -> None:
-    card = contrastive.describe(RECIPE, ["something red"])
-    network = contrastive.new(card, torch.Generator().manual_seed(0))
+    card = networks.describe(RECIPE, ["something red"])
+    network = networks.new(card, torch.Generator().manual_seed(0))
     decayed, spared = contrastive._groups(network, 0.1)
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     spared_ids = {id(p) for p in spared["params"]}

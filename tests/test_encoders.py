@@ -23,6 +23,7 @@ from carryover.models.cifar_resnet import CifarResNet
 from carryover.models.cnn import cnn
 from carryover.models.encoders import Encoder, Feature, features, load
 from conftest import REPOSITORY, TINY
+from tiny_clip import clip
 
 SHARED = REPOSITORY.parent / "shared"
 
@@ -232,7 +233,9 @@ def test_an_altered_or_absent_network_is_refused(tmp_path: Path) -> None:
         load("pretrain:none", "w.pt", base=tmp_path)
     folder = tmp_path / "data/models/odd"
     saved.save(folder, torch.nn.Linear(1, 1), {})
-    with pytest.raises(DataError, match="expected a network or an open_clip config, got neither"):
+    with pytest.raises(
+        DataError, match="expected a network or a config of open_clip or flava, got none"
+    ):
         load("pretrain:odd", base=tmp_path)
     shutil.copy(folder / "card.json", folder / "weights.safetensors")
     with pytest.raises(DataError, match="the file was altered"):
@@ -283,7 +286,9 @@ def test_the_table_names_every_source(tmp_path: Path) -> None:
     assert lines[-1].startswith("without weights: random ones from seed 0")
 
 
-def test_layers_are_listed_by_group_by_parameter_and_by_linear_layer() -> None:
+def test_layers_are_listed_by_group_by_parameter_and_by_linear_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     groups = encoders_cli.layers("cifar-resnet:20", groups=True).splitlines()
     assert groups[0].split() == ["group", "tensors", "parameters", "convolution", "norm"]
     assert groups[1].split() == ["stem", "3", "464", "432", "32"]
@@ -296,5 +301,9 @@ def test_layers_are_listed_by_group_by_parameter_and_by_linear_layer() -> None:
     assert len(rows) == 1 + 57
     linear = encoders_cli.layers("timm:test_vit", linear_only=True).splitlines()
     assert linear[1].split() == ["blocks.0.attn.qkv", "192", "x", "64"]
+    monkeypatch.setattr(encoders_cli, "load", lambda source: clip())
+    linear = encoders_cli.layers("open-clip:tiny", linear_only=True).splitlines()
+    assert linear[1].split() == ["transformer.resblocks.0.attn.in_proj_weight", "48", "x", "16"]
+    assert linear[-1].split() == ["proj", "12", "x", "16"]  # a matrix that is no layer of its own
     with pytest.raises(ConfigError, match="expected one of --groups, --linear-only, --params"):
         encoders_cli.layers("cifar-resnet:20", groups=True, params=True)

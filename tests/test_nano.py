@@ -1,6 +1,8 @@
-"""The small CLIP: its words and its network."""
+"""The small image-text networks and their words."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
@@ -23,14 +25,28 @@ CARD = {
     },
 }
 
+BLOCKS = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+FLAVA = {
+    "vocabulary": CARD["vocabulary"],
+    "flava": {
+        "projection_dim": 8,
+        "image_config": BLOCKS
+        | {"num_hidden_layers": 2, "image_size": 16, "patch_size": 8, "mask_token": False},
+        "text_config": BLOCKS
+        | {"num_hidden_layers": 1, "vocab_size": 7, "max_position_embeddings": 6},
+        "multimodal_config": BLOCKS | {"num_hidden_layers": 0},
+    },
+}
+
 
 def test_words_are_lower_case_runs_of_letters_and_digits() -> None:
     assert nano.words("A photo of the digit 3.") == ["a", "photo", "of", "the", "digit", "3"]
     assert nano.vocabulary(["the red circle", "A circle"]) == CARD["vocabulary"]
 
 
-def test_ids_are_start_words_end_padding() -> None:
-    found = nano.tokenizer(CARD)(["A red circle.", "the"])
+@pytest.mark.parametrize("card", [CARD, FLAVA])
+def test_ids_are_start_words_end_padding(card: dict[str, Any]) -> None:
+    found = nano.tokenizer(card)(["A red circle.", "the"])
     assert found.tolist() == [[5, 1, 3, 2, 6, 0], [5, 4, 6, 0, 0, 0]]
 
 
@@ -60,3 +76,8 @@ def test_padding_does_not_change_a_sentence() -> None:
     with torch.inference_mode():
         assert torch.equal(text.encode(ids), text.encode(other))
         assert not torch.equal(text.encode(ids), text.encode(text.tokenize(["the red"])))
+
+
+def test_a_card_without_a_config_is_refused() -> None:
+    with pytest.raises(DataError, match="a config under open_clip, flava, got vocabulary"):
+        nano.build({"vocabulary": []})

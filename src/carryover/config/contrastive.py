@@ -31,7 +31,7 @@ class ImageNetwork:
 
 @dataclass(frozen=True)
 class TextNetwork:
-    """A causal transformer over words."""
+    """A transformer over words, causal in CLIP."""
 
     context: int
     width: int
@@ -49,6 +49,7 @@ class Contrastive:
     """One network of images and sentences, trained to match both."""
 
     objective: Literal["contrastive"]
+    architecture: Literal["clip", "flava"]
     dataset: str
     image: ImageNetwork
     text: TextNetwork

@@ -1,4 +1,4 @@
-"""FLAVA of transformers, from a folder in Hugging Face's layout.
+"""FLAVA of transformers, from a folder in Hugging Face's layout or pretrained by the pipeline.
 
 Source: Singh et al. 2022. Its linear probe takes the class token of the image encoder's last
 hidden state, after the final norm: neither the pooler nor the projection.
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from carryover.errors import DataError
 from carryover.files import digest_of_files
-from carryover.models import preprocess, weights
+from carryover.models import nano, preprocess, saved, weights
 from carryover.models.encoders import Encoder, TextTower, Wanted, assemble
+from carryover.models.flava_pair import encode_text
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 INDEX = "model.safetensors.index.json"
@@ -71,11 +72,41 @@ def build(wanted: Wanted) -> Encoder:
         wanted.source,
         image or FlavaImage(model, None),
         _preprocess(folder, config.image_size),
-        [getattr(config, key) for key in IMAGE_FORM],
+        _said(config, IMAGE_FORM),
         text=_text(model, folder) if whole else None,
         logit_scale=float(model.logit_scale.detach().exp()) if whole else 1.0,
         model=model,
     )
+
+
+def nano_encoder(source: str, folder: Path, card: dict[str, Any]) -> Encoder:
+    """The model that the pipeline trained on the captioned corpus, from its folder and card."""
+    pair: Any = nano.build(card)
+    saved.load_(folder, pair)
+    text_form = [*_said(pair.config.text_config, TEXT_FORM), card["vocabulary"]]
+    return assemble(
+        source,
+        FlavaImage(pair.image_model, pair.image_projection),
+        preprocess.from_card(card["preprocess"]),
+        _said(pair.config.image_config, IMAGE_FORM),
+        text=TextTower(
+            nano.tokenizer(card), pair.encode_text, pair.text_model, _digest(pair, text_form)
+        ),
+        logit_scale=float(pair.logit_scale.detach().exp()),
+        model=pair,
+    )
+
+
+def _said(config: Any, keys: Sequence[str]) -> list[Any]:
+    """What a config says that tensors do not."""
+    return [getattr(config, key) for key in keys]
+
+
+def _digest(model: Any, form: list[Any]) -> str:
+    """Of the text side of a model."""
+    state = model.text_model.state_dict(prefix="text_model.")
+    state |= model.text_projection.state_dict(prefix="text_projection.")
+    return weights.digest(state, form)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -141,21 +172,12 @@ def _text(model: Any, folder: Path | None) -> TextTower | None:
     files = [folder / name for name in VOCABULARY if (folder / name).exists()] if folder else []
     if not files:
         return None
-    padding = model.config.text_config.pad_token_id
-
-    def encode(ids: Tensor) -> Float[Tensor, "n d"]:
-        mask = (ids != padding).long()
-        hidden = model.text_model(input_ids=ids, attention_mask=mask, return_dict=True)[0]
-        return model.text_projection(hidden[:, 0])
-
-    state = model.text_model.state_dict(prefix="text_model.")
-    state |= model.text_projection.state_dict(prefix="text_projection.")
-    form = [getattr(model.config.text_config, key) for key in TEXT_FORM]
+    form = [*_said(model.config.text_config, TEXT_FORM), digest_of_files(files)]
     return TextTower(
         _tokenizer(str(folder)),
-        encode,
+        lambda ids: encode_text(model.text_model, model.text_projection, ids),
         model.text_model,
-        weights.digest(state, [*form, digest_of_files(files)]),
+        _digest(model, form),
     )
 
 

@@ -1,8 +1,9 @@
-"""Linear heads on embeddings, and an image network with a head on it."""
+"""Linear and deeper heads on embeddings, and an image network with a head on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -83,6 +84,34 @@ def _text(
             f"text, got {found}; choose an encoder with a text tower, or another start"
         )
     return scale * texts.detach().clone().float(), torch.zeros(classes)
+
+
+def mlp_head(
+    width: int,
+    hidden: Sequence[int],
+    classes: int,
+    *,
+    generator: torch.Generator,
+    sigmoid: bool = False,
+) -> nn.Sequential:
+    """Linear layers with ReLU between them, on embeddings or on all tokens in a row.
+
+    Weights and biases are uniform in +-1/sqrt(inputs of the layer), PyTorch's own distribution.
+
+    Args:
+        width: numbers of one image: those of an embedding, or tokens times their width.
+        hidden: widths between; none for one linear layer.
+        sigmoid: squeeze the outputs to 0..1, so that no cross-entropy of c classes falls below
+            ln(1 + (c - 1) / e) (as published).
+    """
+    parts: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in pairwise([width, *hidden, classes]):
+        layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+        for tensor in (layer.weight, layer.bias):
+            nn.init.uniform_(tensor, -(inputs**-0.5), inputs**-0.5, generator=generator)
+        parts += [layer, nn.ReLU()]
+    parts[-1:] = [nn.Sigmoid()] if sigmoid else []
+    return nn.Sequential(*parts)
 
 
 def projected(image: nn.Module, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:

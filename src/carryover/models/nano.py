@@ -1,11 +1,11 @@
-"""A small CLIP with a vocabulary of words: an open_clip network and its tokenizer, from a card."""
+"""A small image-text network with a vocabulary of words, and its tokenizer, from a card."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,24 +13,24 @@ from torch import Tensor
 
 from carryover.errors import DataError, listed
 
-if TYPE_CHECKING:
-    from open_clip.model import CLIP
-
 Tokenize = Callable[[Sequence[str]], Int64[Tensor, "n length"]]
 
 WORD = re.compile(r"[a-z0-9]+")
 SPECIAL = 3  # ids beside the words': padding 0, start and end, the two highest
 
 
-def build(card: Mapping[str, Any]) -> CLIP:
-    """The network that a card describes, weights as open_clip draws them from torch's own stream.
+def build(card: Mapping[str, Any]) -> Any:
+    """The network that a card describes, its weights drawn from torch's own stream.
+
+    It has ``encode_image``, ``encode_text`` and, of both, open_clip's output by name.
 
     Args:
-        card: ``open_clip`` holds the arguments of open_clip's ``CLIP``.
+        card: holds the config of one architecture, under that architecture's key.
+    Raises:
+        DataError: it holds none.
     """
-    from open_clip.model import CLIP
-
-    return CLIP(**card["open_clip"], output_dict=True)
+    form = _form(card)
+    return form.build(card[form.key])
 
 
 def words(sentence: str) -> list[str]:
@@ -47,14 +47,15 @@ def tokenizer(card: Mapping[str, Any]) -> Tokenize:
     """What turns sentences into ids: start, words, end (the highest id), padding.
 
     Args:
-        card: ``vocabulary`` lists the words, ``open_clip`` says how many ids a sentence takes.
+        card: ``vocabulary`` lists the words, the config says how many ids a sentence takes.
     Returns:
         A function of sentences; it raises UnknownWords for a word outside the vocabulary, which the
         network cannot tell from any other, and DataError for too long a sentence.
     """
     known = {word: number for number, word in enumerate(card["vocabulary"], start=1)}
     start, end = len(known) + 1, len(known) + 2
-    length: int = card["open_clip"]["text_cfg"]["context_length"]
+    form = _form(card)
+    length = form.context(card[form.key])
 
     def tokenize(sentences: Sequence[str]) -> Int64[Tensor, "n length"]:
         ids = torch.zeros(len(sentences), length, dtype=torch.int64)
@@ -91,6 +92,49 @@ class Text:
     encode: Callable[[Int64[Tensor, "n length"]], Float[Tensor, "n d"]]
 
 
-def text(network: CLIP, card: Mapping[str, Any]) -> Text:
+def text(network: Any, card: Mapping[str, Any]) -> Text:
     """The text side of a built network."""
     return Text(tokenizer(card), network.encode_text)
+
+
+@dataclass(frozen=True)
+class Form:
+    """An architecture: the key of a card that holds its config, and what is read from that.
+
+    Args:
+        build: a network of a config.
+        context: ids of a sentence by a config, with start and end.
+    """
+
+    key: str
+    build: Callable[[Mapping[str, Any]], Any]
+    context: Callable[[Mapping[str, Any]], int]
+
+
+def _form(card: Mapping[str, Any]) -> Form:
+    """The architecture whose config a card holds."""
+    for form in FORMS.values():
+        if form.key in card:
+            return form
+    raise DataError(
+        f"card: expected a config under {listed(form.key for form in FORMS.values())}, got "
+        f"{listed(card)}; pretrain the network again"
+    )
+
+
+def _clip(config: Mapping[str, Any]) -> Any:
+    from open_clip.model import CLIP
+
+    return CLIP(**config, output_dict=True)
+
+
+def _flava(config: Mapping[str, Any]) -> Any:
+    from carryover.models.flava_pair import FlavaPair
+
+    return FlavaPair(config)
+
+
+FORMS: dict[str, Form] = {
+    "clip": Form("open_clip", _clip, lambda config: config["text_cfg"]["context_length"]),
+    "flava": Form("flava", _flava, lambda c: c["text_config"]["max_position_embeddings"]),
+}

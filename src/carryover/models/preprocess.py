@@ -18,6 +18,8 @@ from carryover.files import digest
 Resize = Literal["crop", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as Pillow has it
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -29,6 +31,9 @@ class Preprocess:
             sides to `size` and changes the proportions.
         mean, std: one number a channel, in 0..1; () for pixels as they are.
         shorter: the shorter side before the cut where it is more than `size`, else 0.
+        grey: colours are taken away, three equal channels stay (ITU-R 601 luma).
+        times: factor of the values before mean and deviation are taken out; 1/255 is what a
+            processor does that takes pixels in 0..1 for 0..255.
     """
 
     size: int
@@ -37,6 +42,8 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     shorter: int = 0
+    grey: bool = False
+    times: float = 1.0
 
     def __call__(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
         """The encoder's input, on the device of the images."""
@@ -49,6 +56,10 @@ class Preprocess:
             long = short * high // low  # rounded down, as torchvision's Resize
             x = self._scaled(x, *((short, long) if height <= width else (long, short)))
             x = _centre(x, self.size)
+        if self.grey:
+            x = (x * x.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True).expand_as(x)
+        if self.times != 1:
+            x = x * self.times
         return normalise(x, self.mean, self.std) if self.mean else x
 
     def _scaled(self, x: Tensor, height: int, width: int) -> Tensor:
@@ -58,9 +69,17 @@ class Preprocess:
         x = F.interpolate(x, (height, width), mode=mode, align_corners=False, antialias=True)
         return x.clamp(0, 1)  # bicubic overshoots; an 8-bit image cannot
 
+    def sizing(self) -> Preprocess:
+        """The part that resizes, which leaves values in 0..1."""
+        return dataclasses.replace(self, mean=(), std=(), grey=False, times=1.0)
+
     def digest(self) -> str:
         """Digest of what this does to pixels."""
-        return digest(dataclasses.asdict(self))
+        fields = dataclasses.asdict(self)
+        for name in ("grey", "times"):  # said only where it is on: stored digests lack it
+            if fields[name] == Preprocess.__dataclass_fields__[name].default:
+                del fields[name]
+        return digest(fields)
 
 
 def _centre(x: Float[Tensor, "b c h w"], size: int) -> Float[Tensor, "b c size size"]:

@@ -47,8 +47,12 @@ def build(wanted: Wanted) -> Encoder:
         from carryover.models import openclip
 
         return openclip.nano_encoder(wanted.source, folder, card)
+    if "flava" in card:
+        from carryover.models import flava
+
+        return flava.nano_encoder(wanted.source, folder, card)
     raise DataError(
-        f"{folder}/card.json: expected a network or an open_clip config, got neither; "
+        f"{folder}/card.json: expected a network or a config of open_clip or flava, got none; "
         f"run `dvc repro -f pretrain@{wanted.name}`"
     )
 

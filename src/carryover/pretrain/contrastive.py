@@ -1,4 +1,4 @@
-"""Contrastive pretraining of a small CLIP on a captioned set.
+"""Contrastive pretraining of a small CLIP or FLAVA on a captioned set.
 
 ``dvc repro pretrain@clip-nano`` writes ``data/models/clip-nano/``. The mini preset's 1,197 updates
 take 0.24 s each on one core and 1.5 GB.
@@ -6,7 +6,6 @@ take 0.24 s each on one core and 1.5 GB.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shutil
 from collections.abc import Callable
@@ -23,16 +22,14 @@ from carryover.data import store, transforms
 from carryover.data.images import Images
 from carryover.errors import DataError, pick
 from carryover.models import nano, saved
-from carryover.models.preprocess import Preprocess, from_card
+from carryover.models.preprocess import from_card
 from carryover.parallel import keep_freed_memory
+from carryover.pretrain import networks
 from carryover.train import Budget, fit, in_precision
 
 if TYPE_CHECKING:
-    from open_clip.model import CLIP
-
     from carryover.config.params import Params
 
-MEAN, STD = (0.5,) * 3, (0.5,) * 3  # pixels to -1..1
 PASS_ROWS = 1024  # images a forward pass where nothing is trained
 BETAS, EPSILON = (0.9, 0.98), 1e-6  # of CLIP's image transformers, Radford et al. 2021, table 19
 SCALE_LIMIT = math.log(100)  # the logit scale is kept below 100, as there
@@ -54,9 +51,9 @@ def stage(params: Params, item: str, context: run.Context) -> None:
             f"caption), got {recipe.dataset} without; name another, such as world"
         )
     sentences = corpus.columns["caption"]
-    card = describe(recipe, sentences)
+    card = networks.describe(recipe, sentences)
     random = run.generator(params.seed, f"pretrain/{item}")
-    network = new(card, random).to(device)
+    network = networks.new(card, random).to(device)
     scratch = run.Scratch(
         context.stage,
         {
@@ -90,41 +87,6 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     saved.save(folder, network, card)
     scratch.clear()
-
-
-def describe(recipe: Contrastive, sentences: list[str]) -> dict[str, Any]:
-    """The part of a card that a network is built from."""
-    image, text = recipe.image, recipe.text
-    words = nano.vocabulary(sentences)
-    return {
-        "open_clip": {
-            "embed_dim": recipe.dim,
-            "vision_cfg": {
-                "image_size": image.size,
-                "patch_size": image.patch,
-                "width": image.width,
-                "layers": image.layers,
-                "head_width": image.width // image.heads,
-            },
-            "text_cfg": {
-                "context_length": text.context,
-                "vocab_size": len(words) + nano.SPECIAL,
-                "width": text.width,
-                "heads": text.heads,
-                "layers": text.layers,
-            },
-        },
-        "vocabulary": words,
-        "preprocess": dataclasses.asdict(Preprocess(image.size, "squash", "bilinear", MEAN, STD)),
-    }
-
-
-def new(card: dict[str, Any], random: torch.Generator) -> CLIP:
-    """A network with new weights, drawn from `random`; torch's own stream is left as it was."""
-    seed = int(torch.randint(2**62, (1,), generator=random))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nano.build(card)
 
 
 def inputs(images: Images, card: dict[str, Any], device: torch.device) -> Float[Tensor, "n c h w"]:
@@ -231,7 +193,7 @@ def schedule(lr: float, warm_up: int, total: int) -> Callable[[int], float]:
 
 
 def validation_loss(
-    network: CLIP,
+    network: nn.Module,
     card: dict[str, Any],
     images: Images,
     recipe: Contrastive,
