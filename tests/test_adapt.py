@@ -289,6 +289,26 @@ def test_a_share_too_small_for_every_class_is_refused(embedded: Checkout) -> Non
         run_stage("adapt", "probe")
 
 
+@pytest.mark.parametrize(
+    ("fraction", "said"),
+    [
+        (
+            0.95,
+            r"leaves images of two classes or more .* 0\.95 of 50 images, which leaves 0; lower it",
+        ),
+        (0.05, "holds out at least one image, got one that holds out none; raise it"),
+    ],
+)
+@pytest.mark.parametrize("method", ["probe", "probe-logistic"])
+def test_a_share_that_leaves_nothing_to_choose_or_train_with_is_refused(
+    embedded: Checkout, method: str, fraction: float, said: str
+) -> None:
+    embedded.edit(**{"adapt.validation_fraction": fraction, "adapt.probe": [method]})
+    path = r"^adapt\.validation_fraction, at partition 0\.1: expected a share that "
+    with pytest.raises(ConfigError, match=path + said):
+        run_stage("adapt", "probe")
+
+
 def test_a_set_that_is_not_embedded_is_refused(embedded: Checkout) -> None:
     embedded.edit(**{"adapt.others": ["world"]})
     with pytest.raises(ConfigError, match=r"adapt\.others\[0\]: expected one of digits, letters"):
@@ -329,6 +349,15 @@ def test_a_class_that_is_not_there_cannot_be_the_faulty_one(embedded: Checkout) 
         ConfigError, match=r"adapt\.fault_class: expected a class of digits, 0 to 9"
     ):
         run_stage("adapt", "probe")
+
+
+@pytest.mark.parametrize("item", ["probe", "llrd"])
+def test_what_the_encoder_lacks_is_refused_at_the_start_of_any_item(
+    embedded: Checkout, item: str
+) -> None:
+    embedded.edit(**{"adapt.unfreeze": ["norm", "last-9"]})
+    with pytest.raises(ConfigError, match=r"adapt\.unfreeze: .* 2 blocks .*, got the last 9"):
+        run_stage("adapt", item)
 
 
 def test_embeddings_of_another_preprocessing_are_refused(embedded: Checkout) -> None:
@@ -372,7 +401,7 @@ def test_images_of_files_are_decoded_once_and_train_an_encoder(
         **{
             "data.names": names,
             "data.sources": {"pets": "folder:pets"},
-            "encoders.clip-nano.datasets": ["pets", "letters"],
+            "encoders.clip-nano.datasets": ["pets", "letters", "digits"],
             "adapt.dataset": "pets",
             "adapt.probe": ["probe"],
             "adapt.partitions": [1.0],

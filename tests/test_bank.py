@@ -484,3 +484,13 @@ def test_what_is_not_embedded_is_named_with_what_is(out: Path, tmp_path: Path) -
         bank_out.read_text(out, "plain")
     with pytest.raises(DataError, match="dvc repro embed@absent"):
         bank_out.manifest(tmp_path / "absent")
+
+
+def test_tokens_are_kept_in_the_type_asked_for_under_a_key_of_their_own(embed: Counted) -> None:
+    encoder, images = clip(), noise()
+    half = embed(encoder, images, TOKENS, END)
+    full = embed(encoder, images, TOKENS, END, tokens="float32")
+    assert half[TOKENS].values.dtype == torch.bfloat16
+    assert torch.equal(full[TOKENS].values, bare(encoder, images, TOKENS))
+    assert half[TOKENS].key != full[TOKENS].key
+    assert half[END].key == full[END].key

@@ -175,6 +175,46 @@ def test_a_class_that_the_data_lacks_is_refused(carryover: Cli, pretrained: Chec
     refused(carryover("check"), said)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"adapt.fault_class": 10},
+            "adapt.fault_class: expected a class of digits, 0 to 9, got 10",
+        ),
+        (
+            {"adapt.unfreeze": ["norm", "last-9"]},
+            "adapt.unfreeze: expected one of the 2 blocks that the encoder has, got the last 9",
+        ),
+        (
+            {"adapt.blocks_from": 3},
+            "adapt.blocks_from: expected one of the 2 blocks that the encoder has, got block 3",
+        ),
+        (
+            {
+                "encoders.clip-nano.source": "open-clip:RN50-quickgelu",
+                "adapt.unfreeze": ["last-17"],
+            },
+            "adapt.unfreeze: expected one of the 16 blocks that the encoder has, got the last 17",
+        ),
+    ],
+)
+def test_what_the_adapted_set_and_encoder_lack_is_refused_before_any_stage(
+    carryover: Cli, tiny: Checkout, changes: dict[str, Any], said: str
+) -> None:
+    tiny.edit(**changes)
+    refused(carryover("check"), f"params.yaml: {said}")
+
+
+def test_what_cannot_be_known_without_the_weights_passes_the_check(
+    carryover: Cli, tiny: Checkout
+) -> None:
+    tiny.edit(
+        **{"encoders.clip-nano.source": "timm:vit_tiny_patch16_224", "adapt.unfreeze": ["last-99"]}
+    )
+    assert carryover("check")[0] == 0
+
+
 def test_an_item_that_is_not_listed_is_refused(carryover: Cli, tiny: Checkout) -> None:
     refused(
         carryover("run", "cuts", "--item", "f"),
@@ -477,7 +517,7 @@ def test_prepared_sets_are_listed_with_their_counts(carryover: Cli, pretrained: 
 def test_what_there_is_is_listed(carryover: Cli, tiny: Checkout) -> None:
     code, out, _ = carryover("list")
     assert code == 0
-    assert "studies   cuts, clusters, adapt\n" in out
+    assert "studies   cuts, clusters, adapt, continual\n" in out
     assert "networks  cnn6-digits-0-4, clip-nano\n" in out
     assert "  cuts@{fr,ft,baseline}\n" in out
     assert "\n  clusters\n  clusters-report\n  adapt@{probe,unfreeze,llrd}\n  adapt-report\n" in out

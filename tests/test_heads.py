@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from carryover.errors import ConfigError
-from carryover.models.heads import STARTS, Adapted, Head, linear_head, projected
+from carryover.models.heads import STARTS, Adapted, Head, linear_head, mlp_head, projected
 from small_networks import resnet, vit
 
 
@@ -147,3 +147,33 @@ def test_frozen_batch_norms_keep_their_statistics_in_training_mode() -> None:
     assert not model.image.bn1.training
     assert model.image.layer4[0].bn1.training
     assert not model.eval().image.layer4[0].bn1.training
+
+
+def test_a_deep_head_has_relus_between_and_a_sigmoid_where_asked() -> None:
+    head = mlp_head(12, [5, 4], 3, generator=torch.Generator().manual_seed(0), sigmoid=True)
+    assert [type(part).__name__ for part in head] == [
+        *("Flatten", "Linear", "ReLU", "Linear", "ReLU", "Linear", "Sigmoid"),
+    ]
+    assert [tuple(p.shape) for p in head.parameters()] == [
+        (5, 12),
+        (5,),
+        (4, 5),
+        (4,),
+        (3, 4),
+        (3,),
+    ]
+    outputs = head(100 * torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(1)))
+    assert outputs.shape == (6, 3)
+    assert 0 <= outputs.min() < outputs.max() <= 1
+
+
+def test_a_deep_head_without_hidden_layers_is_linear_and_drawn_from_its_generator() -> None:
+    one, same, other = (
+        mlp_head(7, [], 2, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert [type(part).__name__ for part in one] == ["Flatten", "Linear"]
+    assert torch.equal(one[1].weight, same[1].weight)
+    assert not torch.equal(one[1].weight, other[1].weight)
+    assert one[1].weight.abs().max() <= 7**-0.5
+    x = torch.randn(3, 7)
+    torch.testing.assert_close(one(x), x @ one[1].weight.T + one[1].bias)

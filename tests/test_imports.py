@@ -19,7 +19,11 @@ LAYERS = (  # highest first; a folder stands for all its modules
     ("stages",),
     ("claims",),
     ("studies", "report"),
-    ("transfer", "subsets", "adapt_start", "adapt_training", "adapt_measures"),
+    ("continual_similarity", "continual_features"),
+    ("continual_measures",),
+    ("continual_training",),
+    ("continual_start",),
+    ("transfer", "subsets", "adapt_start", "adapt_training", "adapt_measures", "continual_pools"),
     ("embed",),
     ("pretrain",),
     ("prepare",),
@@ -39,6 +43,8 @@ MAY_READ_CONFIG = {
     *("cli", "reproduce", "overview", "doctor", "presets", "export", "keep", "stages"),
     *("studies", "pretrain", "prepare", "transfer", "config", "embed", "encoders_cli"),
     *("adapt_start", "adapt_training", "adapt_measures", "cli_encoders"),
+    *("continual_pools", "continual_start", "continual_training", "continual_measures"),
+    *("continual_similarity", "continual_features"),
     "claims",  # the reader of YAML alone
 }
 

@@ -17,7 +17,7 @@ PIPELINE: dict[str, Any] = YAML(typ="safe", pure=True).load((REPOSITORY / "dvc.y
 NAMES = list(PIPELINE["stages"])
 PRESETS = sorted(path.stem for path in (REPOSITORY / "presets").glob("*.yaml"))
 ITEM = {"data": "${item.name}", "pretrain": "${key}", "embed": "${key}"}
-ITEM |= {"cuts": "${item.setting}", "adapt": "${item.way}"}
+ITEM |= {"cuts": "${item.setting}", "adapt": "${item.way}", "continual": "${item.trained}"}
 KEPT = ("src/", "claims/", "results", "reports/bench/")  # what is in git and made by no stage
 
 
@@ -60,7 +60,8 @@ def test_a_stage_runs_from_the_source_with_its_item(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in ITEM])
 def test_an_items_results_lie_where_the_code_says(name: str) -> None:
-    assert outs(name) == [stages.STAGES[name].results.replace("{item}", ITEM[name])]
+    folders = (stages.STAGES[name].results, *stages.STAGES[name].beside)
+    assert outs(name) == [folder.replace("{item}", ITEM[name]) for folder in folders]
 
 
 def test_nothing_persists_and_no_path_starts_with_a_dot() -> None:
@@ -73,7 +74,7 @@ def test_every_dependency_that_is_no_source_is_made_by_a_stage() -> None:
     values = {"${item.name}": "X", "${key}": "X", "${item.setting}": "X"}
     values |= {"${item.dataset}": "X", "${cuts.dataset}": "X", "${cuts.pretrained}": "X"}
     values |= {"${clusters.dataset}": "X", "${clusters.pretrained}": "X"}
-    values |= {"${item.way}": "X", "${adapt.encoder}": "X"}
+    values |= {"${item.way}": "X", "${adapt.encoder}": "X", "${item.trained}": "X"}
 
     def plain(path: str) -> str:
         for name, value in values.items():

@@ -107,3 +107,32 @@ def test_what_it_cannot_do_is_refused() -> None:
         from_hugging_face({"size": 32, "crop_size": {"height": 16, "width": 16}})
     with pytest.raises(ConfigError, match="size: expected a square, got"):
         from_hugging_face({"size": {"height": 16, "width": 8}})
+
+
+def test_grey_takes_colours_away_as_pillow_does() -> None:
+    pixels = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
+    plain = Preprocess(8, "squash", "bicubic", (), ())
+    grey = dataclasses.replace(plain, grey=True)(pixels.float() / 255)
+    pillow = Image.fromarray(pixels[0].permute(1, 2, 0).numpy()).convert("L")
+    assert torch.equal(grey[:, 0], grey[:, 2])
+    torch.testing.assert_close(
+        grey[0, 0] * 255, torch.from_numpy(np.array(pillow)).float(), atol=1, rtol=0
+    )
+
+
+def test_pixels_rescaled_twice_are_all_but_constant() -> None:
+    plain = Preprocess(8, "squash", "bicubic", (0.5,) * 3, (0.25,) * 3)
+    twice = dataclasses.replace(plain, times=1 / 255)
+    x = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(twice(x), (x / 255 - 0.5) / 0.25)
+    assert twice(x).max() - twice(x).min() < 0.016
+
+
+def test_what_only_resizes_leaves_values_alone_and_faults_have_digests_of_their_own() -> None:
+    plain = Preprocess(8, "crop", "bicubic", (0.5,) * 3, (0.25,) * 3, 10)
+    faulty = dataclasses.replace(plain, grey=True, times=1 / 255)
+    sizing = dataclasses.replace(plain, mean=(), std=())
+    assert faulty.sizing() == plain.sizing() == sizing
+    assert (
+        len({plain.digest(), faulty.digest(), dataclasses.replace(plain, grey=True).digest()}) == 3
+    )

@@ -54,14 +54,18 @@ def test_a_preset_names_the_networks_encoders_and_sets_of_its_studies_alone(
 ) -> None:
     tree = presets.tree(name)
     used = {tree[study]["pretrained"] for study in ("cuts", "clusters")}
-    encoder = tree["adapt"]["encoder"]
-    source = tree["encoders"][encoder]["source"]
-    used |= {source.removeprefix("pretrain:")} if source.startswith("pretrain:") else set()
+    continual = tree["continual"]
+    encoders = {tree["adapt"]["encoder"], continual["encoder"], continual["logistic"]["encoder"]}
+    encoders |= {arm["encoder"] for arm in continual["arms"].values()}
+    encoders -= {None}
+    sources = [tree["encoders"][name]["source"] for name in encoders]
+    used |= {s.removeprefix("pretrain:") for s in sources if s.startswith("pretrain:")}
     assert set(tree["pretrain"]) == used
-    assert list(tree["encoders"]) == [encoder]
+    assert set(tree["encoders"]) == encoders
     sets = {tree[study]["dataset"] for study in ("cuts", "clusters", "adapt")}
     sets |= {recipe["dataset"] for recipe in tree["pretrain"].values()}
-    assert set(tree["data"]["names"]) == sets | set(tree["encoders"][encoder]["datasets"])
+    sets |= {name for entry in tree["encoders"].values() for name in entry["datasets"]}
+    assert set(tree["data"]["names"]) == sets
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -103,7 +107,7 @@ def test_unknown_names_are_refused(checkout: Checkout) -> None:
     with pytest.raises(ConfigError, match=f"preset: expected one of {', '.join(NAMES)}, got 'big'"):
         presets.apply("big", "")
     with pytest.raises(
-        ConfigError, match="--study: expected one of cuts, clusters, adapt, got 'cut'"
+        ConfigError, match="--study: expected one of cuts, clusters, adapt, continual, got 'cut'"
     ):
         presets.apply("mini", "cut")
     assert checkout.params.read_bytes() == before

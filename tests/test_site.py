@@ -356,7 +356,7 @@ CLAIMED = {entry["study"] for entry in CLAIMS}
 
 def test_every_table_offers_csv_and_latex(page: str) -> None:
     tables = page.count("<table")
-    assert tables == 1 + 6 + 1 + 6 + 1  # scorecard, reports, comparison, faults, both protocols
+    assert tables == 1 + 8 + 1 + 6 + 1  # scorecard, reports, comparison, faults, both protocols
     lists = 3 + 1  # claims of three studies, of all
     assert page.count('.csv" href="data:text/csv') == tables + lists
     assert page.count('.tex" href="data:text/x-tex') == tables + lists

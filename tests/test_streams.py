@@ -31,3 +31,10 @@ def test_a_model_that_never_changes_forgets_nothing() -> None:
     assert streams.forgetting(same) == streams.backward_transfer(same) == 0
     assert streams.transfer(same) == pytest.approx(0.7)
     assert streams.average(same) == streams.last(same) == pytest.approx(0.6)
+
+
+def test_forward_transfer_is_what_was_known_before_training_beyond_the_start() -> None:
+    matrix = np.array([[0.1, 0.2, 0.3], [0.9, 0.4, 0.3], [0.8, 0.9, 0.7], [0.7, 0.8, 0.9]])
+    assert streams.forward_transfer(matrix) == pytest.approx(((0.4 - 0.2) + (0.7 - 0.3)) / 2)
+    both = np.stack([matrix, np.full((4, 3), 0.5)])
+    assert streams.forward_transfer(both) == pytest.approx([0.3, 0])

@@ -176,7 +176,7 @@ def sized(images: Images, encoder: Encoder) -> UInt8[Tensor, "n c h w"]:
     """
     if isinstance(images.pixels, Tensor):
         return images.pixels
-    to_size = replace(encoder.preprocess, mean=(), std=())
+    to_size = encoder.preprocess.sizing()
     shape = (len(images), 3, to_size.size, to_size.size)
     name = digest([images.digest, to_size.digest(), torch.__version__, PIL.__version__])
     path = run.scratch_root() / "pixels" / f"{name}.bin"

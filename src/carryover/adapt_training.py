@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +20,11 @@ from carryover.adapt.objective import cross_entropy_after
 from carryover.adapt_start import Examples, Start
 from carryover.config.adapt import Adapt
 from carryover.data.partitions import FOOD101_PER_CLASS, expect_counts, partition, shifted
-from carryover.data.splits import expect_some, hold_out
+from carryover.data.splits import expect_left, expect_some, hold_out
+from carryover.errors import Diverged
 from carryover.models.heads import Adapted, Head, linear_head, projected
-from carryover.models.layers import parameter_kinds
-from carryover.train import Budget, Diverged, fit, in_precision
+from carryover.models.layers import parameter_groups, parameter_kinds
+from carryover.train import Budget, fit, in_precision
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -156,16 +158,7 @@ def _with_encoder(
     """A copy of the encoder under the head, frozen as the method says; rates by parameter."""
     image, groups = copy.deepcopy(start.encoder.image), start.encoder.groups
     kinds = parameter_kinds(image)
-    mode = "norm" if method == "llrd" else method.removeprefix("unfreeze-")
-    blocks_from = None if mode == "all" else study.blocks_from
-    names = chosen(
-        mode,
-        groups,
-        kinds,
-        blocks_from=blocks_from,
-        path="adapt.unfreeze",
-        blocks_path="adapt.blocks_from",
-    )
+    names = that_train(study, method, groups, kinds)
     freeze_(image, names)
     if half:
         optim.halve_(image, kinds)
@@ -174,20 +167,56 @@ def _with_encoder(
     return Adapted(image, optim.half_projected if half else projected, head), rates
 
 
+def that_train(
+    study: Adapt, method: str, groups: Mapping[str, Sequence[str]], kinds: Mapping[str, str]
+) -> list[str]:
+    """The parameters of an encoder that a method trains.
+
+    Raises:
+        ConfigError: the encoder has no such blocks or no such parameters.
+    """
+    mode = "norm" if method == "llrd" else method.removeprefix("unfreeze-")
+    return chosen(
+        mode,
+        groups,
+        kinds,
+        blocks_from=None if mode == "all" else study.blocks_from,
+        path="adapt.llrd" if method == "llrd" else "adapt.unfreeze",
+        blocks_path="adapt.blocks_from",
+    )
+
+
+def refuse_unfit(study: Adapt, image: nn.Module) -> None:
+    """Refuse methods, of any item of the study, that train what the encoder does not have.
+
+    Raises:
+        ConfigError: the first of them.
+    """
+    groups, kinds = parameter_groups(image), parameter_kinds(image)
+    for item in study.items:
+        for method in study.methods(item) if item != "probe" else ():
+            that_train(study, method, groups, kinds)
+
+
 def _on_cpu(weights: Tensor | None) -> Tensor | None:
     return None if weights is None else weights.cpu()
 
 
 def held_out(
-    study: Adapt, examples: Examples, random: torch.Generator
+    study: Adapt, examples: Examples, share: float, random: torch.Generator
 ) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
     """Training images without, and those with which a rate or penalty is chosen.
 
+    Args:
+        share: the partition that the images are, for messages.
     Raises:
-        ConfigError: too few images of each class to hold one out.
+        ConfigError: too few images of each class to hold one out, or to train on the rest.
     """
-    kept, held = hold_out(examples.labels.cpu(), study.validation_fraction, random, True)
-    expect_some(held, "adapt.validation_fraction")
+    labels, fraction = examples.labels.cpu(), study.validation_fraction
+    kept, held = hold_out(labels, fraction, random, True)
+    path = f"adapt.validation_fraction, at partition {share:g}"
+    expect_some(held, path)
+    expect_left(labels[kept], fraction, len(labels), path)
     return kept, held
 
 

@@ -45,17 +45,19 @@ def embed(
     precision: Precision,
     batch_size: int,
     device: torch.device,
+    tokens: Precision = "bfloat16",
     shard_rows: int = SHARD_ROWS,
     advance: Callable[[int], None] | None = None,
 ) -> dict[Feature, Embeddings]:
     """Features of images from the bank, those that are missing computed first.
 
-    All tokens are kept as bfloat16, everything else as float32. `encoder.image` is moved to
-    `device`. A shard whose bytes were altered is computed again, which standard error tells.
+    All tokens are kept in the type asked for, everything else as float32. `encoder.image` is moved
+    to `device`. A shard whose bytes were altered is computed again, which standard error tells.
 
     Args:
         root: folder of the bank; several processes may use it at once.
         precision: bfloat16 runs the network under autocast.
+        tokens: what all tokens are kept as; bfloat16 takes half the disk and three digits of them.
         shard_rows: images of a shard, rounded down to whole batches.
         advance: called with the images of each batch that was computed, once per shard with 0
             where the bank had it.
@@ -72,6 +74,7 @@ def embed(
         images,
         wanted,
         precision=precision,
+        tokens=tokens,
         batch_size=batch_size,
         shard_rows=rows_of_shard,
         device=device,
@@ -89,7 +92,7 @@ def embed(
                 # inference_mode would copy linear weights for each image under autocast (torch
                 # 2.13, CPU), which makes a ViT-B/16 seven times slower
                 with torch.no_grad(), _autocast(device, precision):
-                    _compute(encoder, images, missing, rows, batch_size, device, advance)
+                    _compute(encoder, images, missing, rows, batch_size, device, tokens, advance)
             elif advance:
                 advance(0)
             for feature in wanted:
@@ -125,6 +128,7 @@ def _compute(
     rows: range,
     batch_size: int,
     device: torch.device,
+    tokens: Precision,
     advance: Callable[[int], None] | None,
 ) -> None:
     """Fill shards: one forward pass a batch for all of them, each batch written at once."""
@@ -133,7 +137,8 @@ def _compute(
         for batch, network in _batches(encoder, images, rows, batch_size):
             x = batch.to(device, non_blocking=True)
             for feature, value in features(network, x, list(missing)).items():
-                kept = value.to(torch.bfloat16 if feature.kind == "tokens" else torch.float32)
+                half = feature.kind == "tokens" and tokens == "bfloat16"
+                kept = value.to(torch.bfloat16 if half else torch.float32)
                 if feature not in streams:
                     layout = {"values": (kept.dtype, (len(rows), *kept.shape[1:]))}
                     shard = missing[feature]
@@ -152,7 +157,8 @@ def _batches(
     size, so what runs on them leaves pixels as they are.
     """
     if isinstance(images.pixels, Encoded):
-        ready = replace(encoder, preprocess=replace(encoder.preprocess, shorter=0, mean=(), std=()))
+        done = replace(encoder.preprocess.sizing(), shorter=0)
+        ready = replace(encoder, preprocess=done)
         decoders = ThreadPoolExecutor(max(1, run.workers()))
     else:
         ready, decoders = encoder, None

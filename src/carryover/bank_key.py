@@ -33,6 +33,7 @@ def image_keys(
     wanted: Sequence[Feature],
     *,
     precision: Precision,
+    tokens: Precision,
     batch_size: int,
     shard_rows: int,
     device: torch.device,
@@ -50,7 +51,12 @@ def image_keys(
         "code": _code(),
         "format": FORMAT,
     }
-    return {feature: digest([feature.kind, feature.layer, common]) for feature in wanted}
+    return {
+        feature: digest(
+            [feature.kind, feature.layer, common, tokens if feature.kind == "tokens" else ""]
+        )
+        for feature in wanted
+    }
 
 
 def text_key(encoder: Encoder, prompts: Sequence[str], precision: Precision, size: int) -> str:

@@ -20,6 +20,10 @@ class DataError(KitError):
     """A file, folder or table of images or rows cannot be used."""
 
 
+class Diverged(KitError):
+    """A loss is not finite; the message names the step, the learning rate and the last loss."""
+
+
 def pick(table: Mapping[str, T], name: str, path: str) -> T:
     """The entry of a table by its name.
 

@@ -67,8 +67,9 @@ def keep(name: str) -> list[Path]:
 
 def _folder(study: str, rows: list[Row]) -> Path:
     """``results/published/cuts/mnist``."""
-    pair = rows[0].cell.get("pair") or rows[0].cell["dataset"]
-    return RESULTS / rows[0].preset / study / pair
+    cell = rows[0].cell
+    place = cell.get("pair", cell.get("dataset", "")) if study != "continual" else ""
+    return RESULTS / rows[0].preset / study / place
 
 
 def _of_preset(
@@ -81,8 +82,8 @@ def _of_preset(
         if {row.preset for row in new} != {values[study]["preset"]}:
             continue
         key = "pair" if "pair" in values[study] else "dataset"
-        own = {str(row.cell[key]) for row in new if row.metric != RETAINED}
-        if own != {values[study][key]}:
+        own = {str(row.cell.get(key)) for row in new if row.metric != RETAINED}
+        if key in values[study] and own != {values[study][key]}:
             raise DataError(
                 f"{path}: expected rows of {values[study][key]}, the {key} of preset {name}, got "
                 f"{listed(sorted(own))}; name that {key}'s preset (`carryover list` has all)"

@@ -17,7 +17,10 @@ from carryover.stages import PARAMS, STAGES, expanded
 PRESETS = Path("presets")
 LOCK = Path("dvc.lock")
 BASE = "mini"
-WHOLE = ("data.sources",)  # mappings of names that a preset replaces, not merges
+WHOLE = (  # mappings of names that a preset replaces, not merges
+    "data.sources",
+    *(f"continual.{key}" for key in ("streams", "protocols", "heads", "arms", "logistic.sets")),
+)
 
 
 def names() -> list[str]:
@@ -49,14 +52,17 @@ def _whole(name: str) -> dict[str, Any]:
 def _used(values: dict[str, Any]) -> dict[str, Any]:
     """The values with the networks, encoders and sets that their studies use, and no others."""
     studies = [values[name] for name in _studies(values)]
-    encoders = _named(values["encoders"], [each.get("encoder") for each in studies])
+    named = [each.get("encoder") for each in studies]
+    inner = [arm for each in studies for arm in each.get("arms", {}).values()]
+    inner += [each["logistic"] for each in studies if "logistic" in each]
+    encoders = _named(values["encoders"], [*named, *(part["encoder"] for part in inner)])
     sources = [entry["source"].partition(":") for entry in encoders.values()]
     networks = _named(
         values["pretrain"],
         [each.get("pretrained") for each in studies]
         + [source for kind, _, source in sources if kind == "pretrain"],
     )
-    sets = [each["dataset"] for each in [*studies, *networks.values()]]
+    sets = [each["dataset"] for each in [*studies, *networks.values()] if "dataset" in each]
     sets += [name for entry in encoders.values() for name in entry["datasets"]]
     data = values["data"] | {"names": list(dict.fromkeys(sets))}
     return values | {"data": data, "pretrain": networks, "encoders": encoders}
@@ -181,9 +187,8 @@ def prune(params: config.Params) -> list[str]:
 
         dump_yaml(LOCK, document)
     for name, stage in STAGES.items():
-        if not stage.results:
-            continue
-        for folder in Path(stage.results).parent.glob("*/"):
+        places = [Path(place).parent for place in (stage.results, *stage.beside) if place]
+        for folder in [folder for place in places for folder in place.glob("*/")]:
             label = f"{name}@{folder.name}"
             if label not in listed_now:
                 shutil.rmtree(folder)

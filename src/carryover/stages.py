@@ -12,6 +12,7 @@ from carryover.config import params as config
 from carryover.config import reader
 from carryover.config.adapt import GRID as ADAPT_GRID
 from carryover.config.clusters import GRID as CLUSTERS_GRID
+from carryover.config.continual import GRID as CONTINUAL_GRID
 from carryover.config.cuts import GRID
 from carryover.errors import ConfigError, listed, pick
 
@@ -28,12 +29,14 @@ class Stage:
         results: folder of one item's results, or "" where the stage has no items.
         grid: keys of its sections that list cells and change nothing in one; the digest in a row
             leaves them out, so that cells of a part of the grid belong to the whole.
+        beside: folders of one item's other results.
     """
 
     module: str
     sections: tuple[str, ...]
     results: str = ""
     grid: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 def items(name: str, params: config.Params) -> tuple[str, ...]:
@@ -44,6 +47,7 @@ def items(name: str, params: config.Params) -> tuple[str, ...]:
         "embed": tuple(params.encoders),
         "cuts": params.cuts.settings,
         "adapt": params.adapt.items,
+        "continual": params.continual.items,
     }
     return lists.get(name, ())
 
@@ -104,6 +108,14 @@ STAGES = {
         "carryover.studies.adapt", ("seed", "adapt"), "reports/adapt/runs/{item}", ADAPT_GRID
     ),
     "adapt-report": Stage("carryover.studies.adapt_report", ("adapt",)),
+    "continual": Stage(
+        "carryover.studies.continual",
+        ("seed", "continual"),
+        "reports/continual/runs/{item}",
+        CONTINUAL_GRID,
+        ("data/predictions/continual/{item}", "data/checkpoints/continual/{item}"),
+    ),
+    "continual-report": Stage("carryover.studies.continual_report", ("continual",)),
     "claims": Stage("carryover.claims.shown", ()),
     "report": Stage("carryover.report.site", ()),
 }

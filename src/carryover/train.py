@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from carryover.errors import KitError
+from carryover.errors import Diverged
 from carryover.files import write_bytes
 
 SNAPSHOT_SECONDS = 10.0  # between saved states of one training
+SAVE_SECONDS = 0.5  # a save that takes longer lengthens the pause after it in proportion
 
 Loss = Callable[[nn.Module, Shaped[Tensor, "b ..."], Int[Tensor, " b"]], Float[Tensor, ""]]
 
@@ -65,10 +66,6 @@ class Outcome:
     stopped: bool
 
 
-class Diverged(KitError):
-    """A loss is not finite; the message names the step, the learning rate and the last loss."""
-
-
 def in_precision(device: torch.device, precision: str) -> torch.autocast:
     """A context that computes in ``bfloat16`` (weights stay float32), or as is in ``float32``."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
@@ -106,7 +103,8 @@ def fit(
         edit_gradient: called between backward and step.
         after_step: called with the number of updates done.
         snapshot: file that keeps the state of the last epoch's start (not more often than every
-            few seconds); where it exists training goes on from it, to the same result.
+            few seconds, and seldom enough that saving takes little of the time); where it exists
+            training goes on from it, to the same result.
         pass_rows: rows a forward pass; a larger batch is passed in parts whose gradients add up,
             which bounds memory. Not for networks that normalise over the batch. 0: all at once.
     Raises:
@@ -115,12 +113,13 @@ def fit(
     state = _State()
     if snapshot and snapshot.exists():
         state = _resume_(snapshot, network, optimiser, generator)
-    last, saved = math.nan, time.monotonic()
+    last, saved, pause = math.nan, time.monotonic(), SNAPSHOT_SECONDS
     for epoch in range(state.epoch, budget.epochs):
         state.epoch = epoch
-        if snapshot and time.monotonic() - saved > SNAPSHOT_SECONDS:
+        if snapshot and (started := time.monotonic()) - saved > pause:
             _save(snapshot, state, network, optimiser, generator)
             saved = time.monotonic()
+            pause = SNAPSHOT_SECONDS * max(1.0, (saved - started) / SAVE_SECONDS)
         batches = torch.randperm(len(inputs), generator=generator).split(budget.batch_size)
         for i, batch in enumerate(batches):
             rows = batch.to(inputs.device)

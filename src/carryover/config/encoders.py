@@ -18,7 +18,10 @@ class EncoderEntry:
     batch_size: int
     resize: Literal["crop", "squash"]
     normalise: bool
+    grey: bool
+    rescale_twice: bool
     kinds: tuple[Literal["cls", "pooled", "tokens", "projected"], ...]
+    tokens: Literal["float32", "bfloat16"]
     layers: tuple[str, ...] | None
     datasets: tuple[str, ...]
     threads: int

@@ -8,6 +8,7 @@ from typing import Any
 
 from carryover.config.adapt import Adapt
 from carryover.config.clusters import Clusters
+from carryover.config.continual import Continual
 from carryover.config.contrastive import Contrastive
 from carryover.config.cuts import Cuts
 from carryover.config.data import Data
@@ -29,6 +30,7 @@ class Params:
     cuts: Cuts
     clusters: Clusters
     adapt: Adapt
+    continual: Continual
     diff: Diff
 
     def faults(self) -> list[str]:
@@ -90,6 +92,7 @@ class Params:
                     f"encoders.{name}.source: expected pretrain: and one of "
                     f"{listed(self.pretrain)}, got {entry.source!r}; describe it under pretrain"
                 )
+        found += self.continual.faults_with(self.encoders)
         encoder = self.encoders.get(self.adapt.encoder)
         if encoder is None:
             return [

@@ -1,7 +1,7 @@
 """Measures of a stream of tasks, from its accuracy matrix, or from a batch of them.
 
 ``matrix[..., i, j]`` is the accuracy on task j after i tasks; row 0 is before any training and
-counts in none. Source: Zheng et al. 2023 (ZSCL), section 4.1, for Transfer,
+counts in none but `forward_transfer`. Source: Zheng et al. 2023 (ZSCL), section 4.1, for Transfer,
 Average and Last; Lopez-Paz and Ranzato 2017 and Chaudhry et al. 2018 for the others.
 """
 
@@ -50,6 +50,16 @@ def backward_transfer(matrix: Matrix) -> Means:
     """Mean, over the tasks before the last, of the end minus right after training."""
     change = matrix[..., -1, :] - _right_after(matrix)
     return np.asarray(change[..., :-1].mean(axis=-1))
+
+
+def forward_transfer(matrix: Matrix) -> Means:
+    """Mean, over the tasks after the first, of right before training minus before any training.
+
+    The one measure that takes row 0.
+    """
+    t = matrix.shape[-1]
+    gained = [matrix[..., j, j] - matrix[..., 0, j] for j in range(1, t)]
+    return np.asarray(np.mean(gained, axis=0))
 
 
 def _right_after(matrix: Matrix) -> Float[np.ndarray, "*batch t"]:

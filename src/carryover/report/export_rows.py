@@ -40,7 +40,7 @@ def write_parquet(rows: list[Row], path: Path) -> None:
     false. Bytes are those of one version of pyarrow.
 
     Raises:
-        DataError: an axis has the name of another column, or text and numbers in one column.
+        DataError: an axis has the name of another column, or text and numbers in one study.
         KitError: the file cannot be written.
     """
     import pyarrow as pa
@@ -53,7 +53,11 @@ def write_parquet(rows: list[Row], path: Path) -> None:
         [pa.field(name, arrow[kind], nullable=name in axes) for name, kind in kinds.items()]
     )
     lines = sorted(
-        ({**asdict(row), **row.cell} for row in rows), key=lambda line: _place(line, kinds)
+        (
+            {**asdict(row), **{axis: _as(axes[axis], value) for axis, value in row.cell.items()}}
+            for row in rows
+        ),
+        key=lambda line: _place(line, kinds),
     )
     columns = {name: [line.get(name) for line in lines] for name in kinds}
     buffer = io.BytesIO()
@@ -62,28 +66,38 @@ def write_parquet(rows: list[Row], path: Path) -> None:
 
 
 def _axis_types(rows: list[Row]) -> dict[str, type]:
-    """The type of each axis, alphabetically."""
-    found: dict[str, set[type]] = {}
+    """The type of each axis, alphabetically; text where studies write different ones."""
+    found: dict[str, dict[str, set[type]]] = {}
     for row in rows:
         for axis, value in row.cell.items():
-            found.setdefault(axis, set()).add(type(value))
+            if value is not None:
+                found.setdefault(axis, {}).setdefault(row.study, set()).add(type(value))
     taken = sorted(found.keys() & set(COLUMNS))
     if taken:
         raise DataError(
             f"expected axes with names of their own, got {listed(taken)}; rename them in the study"
         )
     types: dict[str, type] = {}
-    for axis, kinds in sorted(found.items()):
-        kinds = kinds - {type(None)}
-        kind = float if kinds == {int, float} else kinds.pop() if len(kinds) == 1 else None
-        if kind not in (str, int, float, bool):
-            names = listed(sorted(kind.__name__ for kind in found[axis]))
-            raise DataError(
-                f"axis {axis}: expected text, numbers or true and false throughout, got {names}; "
-                "write one kind in the study"
-            )
-        types[axis] = kind
+    for axis, studies in sorted(found.items()):
+        kinds = {_kind(axis, seen) for seen in studies.values()}
+        types[axis] = float if kinds == {int, float} else kinds.pop() if len(kinds) == 1 else str
     return types
+
+
+def _kind(axis: str, seen: set[type]) -> type:
+    """The one type of an axis in one study."""
+    kind = float if seen == {int, float} else next(iter(seen))
+    if kind not in (str, int, float, bool) or (len(seen) > 1 and kind is not float):
+        names = listed(sorted(each.__name__ for each in seen))
+        raise DataError(
+            f"axis {axis}: expected text, numbers or true and false throughout, got {names}; "
+            "write one kind in the study"
+        )
+    return kind
+
+
+def _as(kind: type, value: Any) -> Any:
+    return str(value) if kind is str and value is not None else value
 
 
 def _place(line: dict[str, Any], names: Iterable[str]) -> list[Any]:

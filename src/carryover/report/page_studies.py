@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from carryover.report.page_adapt import ADAPT
+from carryover.report.page_continual import CONTINUAL
 from carryover.report.page_study import Fault, Shown, Study
 
 __all__ = ["STUDIES", "Study"]
@@ -95,42 +96,7 @@ STUDIES = {
         ),
     ),
     "adapt": ADAPT,
-    "continual": Study(
-        "Continual",
-        "Does freezing all, part or none of a pretrained encoder help it to learn tasks in turn?",
-        "jatkar123/Thesis_CL_FLAVA",
-        {},
-        (
-            Fault(
-                "accuracy reported for birds",
-                "11, 36 and 92 % on training images; on test images the first two are 4.9 and "
-                "5.0 %",
-                "on test images",
-            ),
-            Fault(
-                "replay",
-                "replayed images count towards training accuracy",
-                "images of the task alone",
-            ),
-            Fault("pixels", "rescaled twice, so that images are nearly constant", "rescaled once"),
-            Fault("loss", "a sigmoid before it bounds every logit", "on raw logits"),
-            Fault(
-                "learning rate, batch, epochs",
-                "differ between the arms that are compared",
-                "one budget, rates chosen on validation images",
-            ),
-            Fault(
-                "stream",
-                "chunks of one shuffled set: nothing shifts, so nothing can be forgotten",
-                "class by class, and real shifts",
-            ),
-            Fault(
-                "similarity of networks",
-                "a formula that is not CKA, of a network with itself, on one random image",
-                "centred linear CKA before and after training",
-            ),
-        ),
-    ),
+    "continual": CONTINUAL,
     "sequence": Study(
         "Sequence",
         "How can CLIP be tuned on one set after another and keep old sets and zero-shot transfer?",

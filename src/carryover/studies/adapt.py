@@ -32,11 +32,11 @@ from carryover.adapt_measures import (
     zero_shot,
 )
 from carryover.adapt_start import Start, load_start
-from carryover.adapt_training import chosen_rows, held_out, item_of, train
+from carryover.adapt_training import chosen_rows, held_out, item_of, refuse_unfit, train
 from carryover.config.adapt import Adapt
+from carryover.errors import Diverged
 from carryover.parallel import spread
 from carryover.rows import Row, write_rows
-from carryover.train import Diverged
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -70,6 +70,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     study = params.adapt
     device = run.device(run.chosen_device())
     start = load_start(params, device, pixels=item != "probe")
+    refuse_unfit(study, start.encoder.image)
     made_from = {
         "params": context.params,
         "source": context.source,
@@ -185,11 +186,11 @@ def numbers(
     place = f"{cell.partition:g}/{cell.seed}"  # methods share images, heads and batches
     validation = run.generator(params.seed, f"adapt/validation/{place}")
     if cell.method == "probe-logistic":
-        return by_solver(study, start, examples, validation)
+        return by_solver(study, start, examples, cell.partition, validation)
     random = run.generator(params.seed, f"adapt/weights/{place}")
     snapshot = folder / f"{cell.name.replace('/', '-')}.pt"
     if cell.lr:
-        kept, held = held_out(study, examples, validation)
+        kept, held = held_out(study, examples, cell.partition, validation)
         less, held_images = examples.take(kept), examples.take(held)
         try:
             trained = train(study, start, cell.method, less, classes, cell.lr, random, snapshot)

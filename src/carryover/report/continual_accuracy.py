@@ -1,0 +1,125 @@
+"""Figure of the continual study: test accuracy after each experience."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from carryover.measure.statistics import Interval
+from carryover.report import continual_intervals, continual_published
+from carryover.report.continual_grid import (
+    CHANCE,
+    HOLLOW,
+    Block,
+    across,
+    blocks,
+    by_arm,
+    counted,
+    heading,
+    key,
+    legend,
+    look,
+    notes,
+    nothing,
+    share_y,
+    strategy_keys,
+)
+from carryover.report.continual_scores import Run, Scores, chance, numbers, places, runs
+from carryover.report.figures import per_cent, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST = 5  # panels in a row
+SPREAD = 0.55  # of the way to the next experience, that strategies are set side by side over
+
+
+def accuracy(scores: Scores, published: Scores | None = None) -> Figure:
+    """Accuracy on all test images of the stream by experience; a panel an arm, a line a strategy.
+
+    Args:
+        published: drawn hollow where stream, protocol and arm are the same.
+    """
+    groups = places(runs(scores))
+    if not groups:
+        return nothing("no test accuracies of any stream")
+    with style():
+        shown = [by_arm(found) for found in groups.values()]
+        columns = across(map(len, shown), MOST)
+        figure, made = blocks(
+            [
+                Block(f"{heading(found[0])} ({counted(scores, found)})", list(arms))
+                for found, arms in zip(groups.values(), shown, strict=True)
+            ],
+            columns,
+            1.15,
+        )
+        guess = theirs = False
+        for axes, arms in zip(made, shown, strict=True):
+            share_y(axes, columns)
+            for axis, members in zip(axes, arms.values(), strict=True):
+                other = continual_published.of_arm(published, members[0]) if published else []
+                _panel(axis, scores, members, published, other)
+                level = chance(scores, members[0])
+                if level is not None:
+                    axis.axhline(level, **CHANCE)
+                guess, theirs = guess or level is not None, theirs or bool(other)
+            axes[0].set_ylim(bottom=0)
+        keys = strategy_keys(run for arms in shown for members in arms.values() for run in members)
+        keys += [key("published (one run)", color="black", marker="o", markersize=4, **HOLLOW)] * (
+            theirs
+        )
+        legend(figure, [*keys, *[key("chance", **CHANCE)] * guess])
+        figure.supylabel("test accuracy, %")
+        notes(
+            figure,
+            "experience trained last, from 0",
+            "test images: of the whole stream; joint and cumulative train on all images so far",
+            f"bars: 95 % interval over {continual_intervals.over(scores, runs(scores))}"
+            + ("; published: over images alone" if theirs else "")
+            + "; strategies are set side by side",
+        )
+        return figure
+
+
+def _panel(
+    axis: Axes,
+    scores: Scores,
+    members: Sequence[Run],
+    published: Scores | None,
+    other: Sequence[Run],
+) -> None:
+    """One line a strategy, the published ones beside them."""
+    series: list[tuple[dict[int, Interval], dict[str, Any]]] = []
+    for run in members:
+        series.append((_curve(scores, run), look(run.strategy)))
+    for run in other:
+        if published:
+            series.append((_curve(published, run), look(run.strategy) | HOLLOW))
+    for i, (curve, looks) in enumerate(series):
+        shift = SPREAD * ((i + 0.5) / len(series) - 0.5)
+        points = list(curve.values())
+        axis.errorbar(
+            [time + shift for time in curve],
+            [p.value for p in points],
+            yerr=[[p.value - p.low for p in points], [p.high - p.value for p in points]],
+            linewidth=0.8,
+            elinewidth=0.7,
+            **{"markersize": 3.2, "markeredgewidth": 0} | looks,
+        )
+    times = sorted({time for curve, _ in series for time in curve})
+    axis.set_xticks(times)
+    if times:
+        axis.set_xlim(times[0] - 0.5, times[-1] + 0.5)
+    axis.yaxis.set_major_formatter(per_cent())
+
+
+def _curve(scores: Scores, run: Run) -> dict[int, Interval]:
+    """Accuracy by experience, from the first that was trained."""
+    found = {}
+    for at in numbers(scores, run, "test", "accuracy"):
+        told = continual_intervals.of(scores, run, "test", "accuracy", at)
+        if told and at.experience is not None and at.experience >= 0:
+            found[at.experience] = told
+    return found

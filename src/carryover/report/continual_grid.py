@@ -1,0 +1,203 @@
+"""How the continual study's figures are laid out: blocks of panels, and how a strategy looks."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from carryover.report.continual_scores import ITEMS, STRATEGIES, Run, Scores, arm, numbers
+from carryover.report.figures import GREY, PAGE, below, panels, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = (*("black", "#d55e00", "#e69f00", "#cc79a7", "#0072b2", "#009e73", "#56b4e9", "#6b6b6b"),)
+SHAPES = ("o", "s", "D", "*", "^", "v", "<", "X")
+LOOKS: dict[str, dict[str, Any]] = {
+    name: {"color": colour, "marker": shape}
+    for name, colour, shape in zip(STRATEGIES, COLOURS, SHAPES, strict=True)
+}
+OTHER: Any = {"color": "#8c6d31", "marker": "P"}  # a strategy that is not listed
+ARMS = {"frozen": "#0072b2", "partly": "#009e73", "unfrozen": "#d55e00"}
+HOLLOW: Any = {"markerfacecolor": "white", "markeredgewidth": 0.9, "linestyle": ":"}
+CHANCE: Any = {"color": GREY, "linestyle": "--", "linewidth": 0.8}
+
+
+class Block(NamedTuple):
+    """Panels under one heading, a title each."""
+
+    head: str
+    titles: Sequence[str]
+
+
+def across(counts: Iterable[int], most: int) -> int:
+    """Columns for blocks of so many panels: as many as fill the rows of the largest evenly."""
+    largest = max(counts)
+    return -(-largest // -(-largest // most))
+
+
+def blocks(
+    found: Sequence[Block], columns: int, height: float | Sequence[float]
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of blocks below each other; one block's panels fill rows of its own.
+
+    Args:
+        columns: as `across` has them.
+        height: of a row of panels without its titles, in inches; of each block, if several.
+    Returns:
+        The figure, and the axes of each block.
+    """
+    from matplotlib.figure import Figure
+
+    heights = [height] * len(found) if isinstance(height, float) else list(height)
+    width = int(15 * PAGE / columns)
+    lines = [
+        max(len(textwrap.wrap(title, width)) for title in block.titles) for block in found
+    ]  # of the longest title
+    rows = [
+        tall + 0.35 + 0.13 * (count + 1)
+        for block, tall, count in zip(found, heights, lines, strict=True)
+        for _ in range(-(-len(block.titles) // columns))
+    ]
+    figure = Figure(figsize=(PAGE, 1.0 + sum(rows)), layout="constrained")
+    grid = figure.add_gridspec(len(rows), columns, height_ratios=rows)
+    made: list[list[Axes]] = []
+    row = 0
+    for block in found:
+        axes = []
+        for i, title in enumerate(block.titles):
+            axis = figure.add_subplot(grid[row + i // columns, i % columns])
+            axis.set_title("\n" + textwrap.fill(title, width), loc="left", fontsize=7)
+            axes.append(axis)
+        _head(axes[0], block.head)
+        made.append(axes)
+        row += -(-len(block.titles) // columns)
+    return figure, made
+
+
+def _head(axis: Axes, text: str) -> None:
+    """The block's heading on the first line of its first panel's title; it may pass the panel."""
+    said = axis.get_title(loc="left").strip("\n")
+    head = axis.annotate(
+        text,
+        (0, 1),
+        xytext=(0, 6.5 + 8.6 * (said.count("\n") + 1)),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontweight="bold",
+        fontsize=8,
+        annotation_clip=False,
+    )
+    head.set_in_layout(False)
+
+
+def heading(run: Run) -> str:
+    """Stream and protocol, ``s-digits, ci-5``."""
+    return f"{run.stream}, {run.protocol}"
+
+
+def counted(scores: Scores, found: Iterable[Run]) -> str:
+    """Test images of runs of one stream, ``n = 360``."""
+    sizes = {
+        each.n
+        for run in found
+        for values in numbers(scores, run, "test", "accuracy").values()
+        for each in values.values()
+    }
+    return f"n = {' or '.join(map(str, sorted(sizes)))}"
+
+
+def look(strategy: str) -> dict[str, Any]:
+    """Colour and marker of a strategy."""
+    return LOOKS.get(strategy, OTHER)
+
+
+def arm_names(found: Iterable[Run]) -> dict[Run, str]:
+    """What each run's arm is called, with its encoder where there are several."""
+    found = list(found)
+    several = len({run.encoder for run in found}) > 1
+    return {run: f"{arm(run)}, {run.encoder}" if several else arm(run) for run in found}
+
+
+def arm_looks(found: Iterable[Run]) -> dict[str, dict[str, Any]]:
+    """Colour by what trains, marker by the head, of every arm in the order of the runs."""
+    arms: dict[str, list[str]] = {}
+    names = arm_names(found)
+    for run in sorted(names, key=lambda run: ITEMS.index(run.item) if run.item in ITEMS else 9):
+        if names[run] not in arms.setdefault(run.item, []):
+            arms[run.item].append(names[run])
+    return {
+        name: {"color": ARMS.get(item, "black"), "marker": SHAPES[i % len(SHAPES)]}
+        for item, each in arms.items()
+        for i, name in enumerate(each)
+    }
+
+
+def by_arm(found: Iterable[Run]) -> dict[str, list[Run]]:
+    """Runs of one stream and protocol by arm, in the order that arms come."""
+    grouped: dict[str, list[Run]] = {}
+    for run, name in arm_names(found).items():
+        grouped.setdefault(name, []).append(run)
+    return grouped
+
+
+def legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """One legend above all panels, in as many columns as the page has room for."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    figure.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=max(1, min(len(handles), int(16 * PAGE) // (longest + 7))),
+        columnspacing=1.2,
+        handlelength=2.0,
+    )
+
+
+def strategy_keys(found: Iterable[Run]) -> list[Any]:
+    """Legend entries of the strategies, in their order."""
+    from matplotlib.lines import Line2D
+
+    names = {run.strategy for run in found}
+    known = [name for name in STRATEGIES if name in names]
+    return [
+        Line2D([], [], label=name, linewidth=0.9, markersize=4, **look(name))
+        for name in [*known, *sorted(names - set(STRATEGIES))]
+    ]
+
+
+def key(label: str, **looks: Any) -> Any:
+    """One more legend entry."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=label, **looks)
+
+
+def share_y(axes: Sequence[Axes], columns: int) -> None:
+    """One vertical scale for a block; numbers in its first column alone."""
+    for i, axis in enumerate(axes):
+        if i:
+            axis.sharey(axes[0])
+        axis.tick_params(labelleft=i % columns == 0)
+
+
+def whole_numbers(axis: Axes, most: int) -> None:
+    """A horizontal axis of counts, with at most so many of them written."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=most, integer=True))
+
+
+def notes(figure: Figure, *said: str) -> None:
+    """Notes below a figure, a paragraph each."""
+    figure.supxlabel(below(*(each for each in said if each)), fontsize=7)
+
+
+def nothing(why: str) -> Figure:
+    """A figure that says why there is none."""
+    with style():
+        figure, (axis,) = panels(1, 1, 0.3, width=PAGE)
+        axis.axis("off")
+        axis.text(0.5, 0.5, why, ha="center", va="center")
+        return figure

@@ -1,0 +1,119 @@
+"""Intervals of the continual study: over seeds, and over test images where an accuracy is one.
+
+Those of an accuracy and of a difference are the adaptation study's (`adapt_intervals`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+
+from carryover.measure.statistics import Interval
+from carryover.report.adapt_intervals import Outcome, mean_accuracy, mean_difference, over_seeds
+from carryover.report.continual_scores import At, Number, Run, Scores, matrix, numbers, seeds
+
+ACCURACIES = ("accuracy", "task_accuracy")
+Ends = tuple[list[Outcome], list[Outcome]]  # accuracies that a difference of means is of
+
+
+def of(scores: Scores, run: Run, split: str, metric: str, at: At) -> Interval | None:
+    """Mean over the seeds at one moment, with its interval; None where there is no number.
+
+    Accuracies on images held out: over these and seeds; other numbers: over seeds alone, and
+    without bounds (both the mean) with one seed.
+    """
+    found = numbers(scores, run, split, metric).get(at)
+    if not found:
+        return None
+    if split != "train" and metric in ACCURACIES and all(each.n > 0 for each in found.values()):
+        return mean_accuracy([[Outcome(each.value, each.n, "test")] for each in found.values()])
+    return over_seeds([each.value for each in found.values()])
+
+
+def accuracy(scores: Scores, run: Run, experience: int) -> Interval | None:
+    """Accuracy on all test images after an experience."""
+    return of(scores, run, "test", "accuracy", At(experience))
+
+
+def mean(scores: Scores, run: Run, split: str, metric: str) -> float | None:
+    """The last value of a metric, mean over seeds; None where there is none."""
+    every = numbers(scores, run, split, metric)
+    return fmean(each.value for each in list(every.values())[-1].values()) if every else None
+
+
+def end(scores: Scores, run: Run, metric: str) -> Interval | None:
+    """A measure of the whole stream; of the last experience, where there is one for each.
+
+    Of forgetting and transfer between tasks the accuracy matrix says how they may vary: over
+    seeds, and with one seed over test images, as if the two ends were on different ones.
+    """
+    every = numbers(scores, run, "test", metric)
+    if not every:
+        return None
+    values = list(every.values())[-1]
+    ends = [_ends(matrix(scores, run, seed), metric) for seed in values]
+    known = [each for each in ends if each is not None]
+    if len(known) == len(values):
+        told, _ = mean_difference(known)
+        value = fmean(each.value for each in values.values())
+        return Interval(value, told.low + value - told.value, told.high + value - told.value)
+    return over_seeds([each.value for each in values.values()])
+
+
+def _ends(found: Mapping[tuple[int, int], Number], metric: str) -> Ends | None:
+    """The accuracies whose mean difference a measure is: one pair a task."""
+    tasks = sorted({task for _, task in found})
+    times = sorted({time for time, _ in found})
+    if not found or len(found) < len(tasks) * len(times):
+        return None
+    final = times[-1]
+    pairs: list[tuple[tuple[int, int], tuple[int, int]]]
+    if metric == "stream_forgetting":
+        pairs = [((j, j), (final, j)) for j in tasks if j < final]
+    elif len(tasks) < 2 or tasks[-1] != final:
+        return None
+    elif metric == "forgetting" and set(range(final)) <= set(times):
+        pairs = [
+            (max(((k, j) for k in range(j, final)), key=lambda at: found[at].value), (final, j))
+            for j in tasks[:-1]
+        ]
+    elif metric == "backward_transfer":
+        pairs = [((final, j), (j, j)) for j in tasks[:-1]]
+    elif metric == "forward_transfer" and times[0] == -1:
+        pairs = [((j - 1, j), (-1, j)) for j in tasks[1:]]
+    else:
+        return None
+    if not pairs or not {at for pair in pairs for at in pair} <= found.keys():
+        return None
+    first = [Outcome(*found[a], f"task {a[1]}") for a, _ in pairs]
+    return first, [Outcome(*found[b], f"task {b[1]}") for _, b in pairs]
+
+
+def difference(scores: Scores, run: Run, other: Run) -> tuple[Interval, float] | None:
+    """Accuracy at the end minus that of another run, and p: paired by seed, on the same images.
+
+    None where they share no seed or were tested on other numbers of images.
+    """
+    at = [numbers(scores, each, "test", "accuracy") for each in (run, other)]
+    mine, theirs = (list(found.values())[-1] for found in at)
+    pairs = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
+    if not pairs or any(a.n != b.n for a, b in pairs):
+        return None
+    return mean_difference([([Outcome(*a, "test")], [Outcome(*b, "test")]) for a, b in pairs])
+
+
+def widest(*found: Interval) -> Interval:
+    """One value with independent reaches added as squares."""
+    value = found[0].value
+    below = math.hypot(*(each.value - each.low for each in found))
+    above = math.hypot(*(each.high - each.value for each in found))
+    return Interval(value, value - below, value + above)
+
+
+def over(scores: Scores, shown: Iterable[Run]) -> str:
+    """What intervals of accuracies are over, with the number of seeds."""
+    counts = sorted({len(seeds(scores, run)) for run in shown})
+    if counts == [1]:
+        return "test images (1 seed)"
+    return f"test images and {' or '.join(map(str, counts))} seeds"

@@ -1,0 +1,154 @@
+"""The continual study's tables, figures and summary, from its rows alone.
+
+``dvc repro continual-report`` writes ``reports/continual/``: ``summary.json`` (what ``dvc metrics
+diff`` compares), ``continual`` as CSV, Markdown and LaTeX, and as SVG and PNG ``accuracy``,
+``final``, ``forgetting``, ``matrix``, ``training``, ``cka``, ``cka-layers`` and ``cka-untrained``.
+Figures and summary are of the preset in ``params.yaml``; rows kept under ``results/`` are further
+tables. The published numbers are those of ``claims/released/continual.csv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from carryover import run
+from carryover.config.continual import Continual
+from carryover.errors import DataError
+from carryover.files import write_json, write_text
+from carryover.report import (
+    continual_accuracy,
+    continual_cka,
+    continual_dots,
+    continual_maps,
+    continual_published,
+    continual_tables,
+    continual_training,
+    figures,
+)
+from carryover.report.continual_gains import Gain, gains
+from carryover.report.continual_scores import Scores, from_rows
+from carryover.report.continual_summary import answer, headline, reading, summarise
+from carryover.report.tables import Table, latex, markdown
+from carryover.rows import Row, read_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from carryover.config.params import Params
+
+__all__ = ["FOLDER", "headline", "stage"]
+
+FOLDER, RESULTS = Path("reports/continual"), Path("results")
+RELEASED = Path("claims/released/continual.csv")
+
+
+def stage(params: Params, item: str, context: run.Context) -> None:
+    """Read the rows of every item in ``continual.items`` and write the report's files."""
+    study = params.continual
+    rows = [row for name in study.items for row in read_rows(rows_of(name))]
+    masked = [name for name, protocol in study.protocols.items() if protocol.mask]
+    scores = from_rows(rows_of_preset(rows, study), masked)
+    kept = [from_rows(each, masked) for each in kept_rows(RESULTS, study.preset)]
+    published = continual_published.read(RELEASED)
+    found = gains(scores)
+    tables = tables_of(scores, kept, published, found)
+    sigmoid = {name for name, head in study.heads.items() if head.sigmoid}
+    text = f"{reading(scores, study.encoder, settings(study))}\n\n{answer(scores, found)}"
+    drawn = list(figures_of(scores, published, sigmoid, kind_of(study)))
+    context.refuse_edited()
+    write_json(FOLDER / "summary.json", summarise(scores))
+    write_text(FOLDER / "continual.csv", continual_tables.results_csv([scores, *kept]))
+    write_text(
+        FOLDER / "continual.md", "\n".join([f"# Continual\n\n{text}\n", *map(markdown, tables)])
+    )
+    parts = [part for table in tables for part in continual_tables.for_paper(table)]
+    write_text(FOLDER / "continual.tex", "\n".join(map(latex, parts)))
+    for name, figure in drawn:
+        figures.save(figure, FOLDER / name)
+
+
+def rows_of(item: str) -> Path:
+    """Rows of one item."""
+    return FOLDER / "runs" / item / "rows.jsonl"
+
+
+def rows_of_preset(rows: Sequence[Row], study: Continual) -> list[Row]:
+    """The rows, which must all be of the parameters' preset.
+
+    Raises:
+        DataError: rows of another preset, or no test accuracy of any stream.
+    """
+    other = sorted({row.preset for row in rows} - {study.preset})
+    if other:
+        raise DataError(
+            f"{FOLDER}/runs: expected rows of preset {study.preset}, got some of "
+            f"{', '.join(other)}; run `dvc repro continual`"
+        )
+    if not any((row.split, row.metric) == ("test", "accuracy") for row in rows):
+        raise DataError(
+            f"{FOLDER}/runs: expected test accuracies, found none; run `dvc repro continual`"
+        )
+    return list(rows)
+
+
+def kept_rows(folder: Path, preset: str) -> Iterator[list[Row]]:
+    """Rows of every other preset that `carryover keep` has kept, a list each."""
+    found: dict[str, list[Row]] = {}
+    for path in sorted(folder.glob("*/continual/**/runs/*/rows.jsonl")):
+        for row in read_rows(path):
+            if row.preset != preset:
+                found.setdefault(row.preset, []).append(row)
+    yield from (rows for _, rows in sorted(found.items()))
+
+
+def tables_of(
+    scores: Scores, kept: Sequence[Scores], published: Scores, found: Sequence[Gain]
+) -> list[Table]:
+    """Every table that has a line: results first, then differences, published and kept ones."""
+    made = [continual_tables.results(scores)]
+    made += [continual_tables.differences(scores, found, axis) for axis in ("item", "strategy")]
+    made.append(continual_tables.logistic(scores, published))
+    for each in (scores, *kept):
+        made += [continual_tables.results(each)] * (each is not scores)
+        made.append(continual_tables.beside(each, published))
+    return [table for table in made if table.lines]
+
+
+def figures_of(
+    scores: Scores, published: Scores, sigmoid: Collection[str], cka: str
+) -> Iterator[tuple[str, Figure]]:
+    """Every figure with its name."""
+    yield "accuracy", continual_accuracy.accuracy(scores, published)
+    yield "final", continual_dots.final(scores, published)
+    yield "forgetting", continual_dots.forgetting(scores)
+    yield "matrix", continual_maps.matrix(scores)
+    yield "training", continual_training.training(scores, sigmoid)
+    yield "cka", continual_cka.by_depth(scores, cka)
+    yield "cka-layers", continual_maps.layers(scores, cka)
+    yield "cka-untrained", continual_cka.untrained(scores, published)
+
+
+def kind_of(study: Continual) -> str:
+    """Which CKA the rows have."""
+    return f"{study.cka.kind}, {'debiased' if study.cka.debiased else 'biased'}"
+
+
+def settings(study: Continual) -> list[str]:
+    """Sentences on the protocol: how rates are chosen, what strategies are called with."""
+    arms = study.arms.values()
+    budgets = sorted({(arm.epochs, arm.batch_size) for arm in arms})
+    chosen = any(len(arm.lrs) > 1 for arm in arms)
+    budget = ", ".join(f"{epochs} in batches of {size}" for epochs, size in budgets)
+    said = [
+        f"Epochs of each experience: {budget}. Replay keeps {study.memory} images in all, EWC's "
+        f"lambda is {study.ewc_lambda:g}.",
+        f"The learning rate is the one that names most of {100 * study.validation_fraction:g} % of "
+        "the stream's training images, held out for the first seed, where an arm lists several."
+        if chosen
+        else "Learning rates are given, none was chosen.",
+    ]
+    sigmoid = [name for name, head in study.heads.items() if head.sigmoid]
+    used = [name for name in sigmoid if any(arm.head == name for arm in arms)]
+    return [*said, f"A sigmoid before the loss: heads {', '.join(used)}."] if used else said
