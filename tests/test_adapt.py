@@ -37,31 +37,6 @@ def rows_of(item: str) -> list[Row]:
     return read_rows(Path("reports/adapt/runs") / item / "rows.jsonl")
 
 
-@pytest.fixture(scope="session")
-def embedded_once(tmp_path_factory: pytest.TempPathFactory, data_and_models: Path) -> Path:
-    """The ``data`` folder of the tiny checkout with a small CLIP and its embeddings."""
-    from conftest import TINY, make_checkout
-
-    found = make_checkout(tmp_path_factory.mktemp("embedded") / "checkout", TINY)
-    shutil.copytree(data_and_models, found.root / "data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(found.root)
-        patch.setenv("CARRYOVER_QUIET", "1")
-        patch.setenv("CARRYOVER_DEVICE", "cpu")
-        for name in ("letters", "world"):
-            run_stage("data", name)
-        run_stage("pretrain", "clip-nano")
-        run_stage("embed", "clip-nano")
-    return found.root / "data"
-
-
-@pytest.fixture
-def embedded(tiny: Checkout, embedded_once: Path) -> Checkout:
-    """The tiny checkout after its stages ``data``, ``pretrain`` and ``embed``."""
-    shutil.copytree(embedded_once, tiny.root / "data")
-    return tiny
-
-
 @pytest.fixture
 def run_items(embedded: Checkout) -> Callable[..., dict[str, list[Row]]]:
     """Run items of the tiny study with some keys changed; their rows."""
@@ -401,7 +376,7 @@ def test_images_of_files_are_decoded_once_and_train_an_encoder(
         **{
             "data.names": names,
             "data.sources": {"pets": "folder:pets"},
-            "encoders.clip-nano.datasets": ["pets", "letters", "digits"],
+            "encoders.clip-nano.datasets": ["pets", "digits", "letters"],
             "adapt.dataset": "pets",
             "adapt.probe": ["probe"],
             "adapt.partitions": [1.0],

@@ -44,8 +44,12 @@ def published(enter: Callable[[Path], Checkout]) -> Checkout:
     FlavaModel(FlavaConfig(**CONFIG)).save_pretrained(found.root / "flava")
     tree: dict[str, Any] = presets.tree("published")
     tree["data"] |= {"names": [*tree["data"]["names"], "few"], "sources": {"few": "folder:few"}}
+    tree["sequence"] |= {"datasets": ["few", "mnist"], "orders": {"1": ["few", "mnist"]}}
+    tree["sequence"]["lr_factors"] = None
     for entry in tree["encoders"].values():
         entry["datasets"] = ["food-101", "few"] if entry["normalise"] is False else ["few"]
+        if entry is tree["encoders"][tree["sequence"]["encoder"]]:
+            entry["datasets"] = ["few", "mnist"]
         if entry["source"] == "flava":
             entry["weights"] = "flava"
     study = tree["continual"]

@@ -23,7 +23,13 @@ LAYERS = (  # highest first; a folder stands for all its modules
     ("continual_measures",),
     ("continual_training",),
     ("continual_start",),
+    ("sequence_bounds",),
+    ("sequence_training", "sequence_measures"),
+    ("sequence_seams", "sequence_distilling"),
+    ("sequence_carried",),
+    ("sequence_start",),
     ("transfer", "subsets", "adapt_start", "adapt_training", "adapt_measures", "continual_pools"),
+    ("sequence_methods",),
     ("embed",),
     ("pretrain",),
     ("prepare",),
@@ -45,6 +51,8 @@ MAY_READ_CONFIG = {
     *("adapt_start", "adapt_training", "adapt_measures", "cli_encoders"),
     *("continual_pools", "continual_start", "continual_training", "continual_measures"),
     *("continual_similarity", "continual_features"),
+    *("sequence_start", "sequence_training", "sequence_seams", "sequence_distilling"),
+    *("sequence_bounds", "sequence_methods"),
     "claims",  # the reader of YAML alone
 }
 

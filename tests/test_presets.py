@@ -57,6 +57,7 @@ def test_a_preset_names_the_networks_encoders_and_sets_of_its_studies_alone(
     continual = tree["continual"]
     encoders = {tree["adapt"]["encoder"], continual["encoder"], continual["logistic"]["encoder"]}
     encoders |= {arm["encoder"] for arm in continual["arms"].values()}
+    encoders |= {tree["sequence"]["encoder"]}
     encoders -= {None}
     sources = [tree["encoders"][name]["source"] for name in encoders]
     used |= {s.removeprefix("pretrain:") for s in sources if s.startswith("pretrain:")}
@@ -65,6 +66,7 @@ def test_a_preset_names_the_networks_encoders_and_sets_of_its_studies_alone(
     sets = {tree[study]["dataset"] for study in ("cuts", "clusters", "adapt")}
     sets |= {recipe["dataset"] for recipe in tree["pretrain"].values()}
     sets |= {name for entry in tree["encoders"].values() for name in entry["datasets"]}
+    sets |= {tree["sequence"]["distill"][key] for key in ("reference", "sentences_of")}
     assert set(tree["data"]["names"]) == sets
 
 
@@ -107,7 +109,8 @@ def test_unknown_names_are_refused(checkout: Checkout) -> None:
     with pytest.raises(ConfigError, match=f"preset: expected one of {', '.join(NAMES)}, got 'big'"):
         presets.apply("big", "")
     with pytest.raises(
-        ConfigError, match="--study: expected one of cuts, clusters, adapt, continual, got 'cut'"
+        ConfigError,
+        match="--study: expected one of cuts, clusters, adapt, continual, sequence, got 'cut'",
     ):
         presets.apply("mini", "cut")
     assert checkout.params.read_bytes() == before

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import html
 import io
 import json
 import re
@@ -280,7 +281,9 @@ def test_a_study_without_rows_says_so_and_what_is_missing(page: str) -> None:
     assert "Not run: no rows of ours decide any of its 1 claim; missing:" in part
     assert "no rows of sequence-m4 with mini" in part
     assert AGREES in part
-    assert "what a corrected run is to do." in part
+    assert "The original's protocol and the corrected one." in html.unescape(part)
+    retrieval = page[page.index('<section class="study" id="retrieval"') :]
+    assert "what a corrected run is to do." in retrieval[: retrieval.index("</section>")]
     adapt = page[page.index('<section class="study" id="adapt"') :]
     assert "lists no claims" in adapt[: adapt.index("</section>")]
 
@@ -356,7 +359,7 @@ CLAIMED = {entry["study"] for entry in CLAIMS}
 
 def test_every_table_offers_csv_and_latex(page: str) -> None:
     tables = page.count("<table")
-    assert tables == 1 + 8 + 1 + 6 + 1  # scorecard, reports, comparison, faults, both protocols
+    assert tables == 1 + 10 + 1 + 6 + 1  # scorecard, reports, comparison, faults, both protocols
     lists = 3 + 1  # claims of three studies, of all
     assert page.count('.csv" href="data:text/csv') == tables + lists
     assert page.count('.tex" href="data:text/x-tex') == tables + lists

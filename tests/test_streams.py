@@ -21,6 +21,15 @@ def test_measures_by_hand() -> None:
     assert streams.backward_transfer(MATRIX) == pytest.approx((0.5 - 0.9 + 0.9 - 0.8) / 2)
 
 
+def test_backward_transfer_with_the_last_task_is_diluted_by_its_zero() -> None:
+    assert streams.changes(MATRIX) == pytest.approx([0.5 - 0.9, 0.9 - 0.8, 0.0])
+    with_last = streams.backward_transfer_with_last(MATRIX)
+    assert with_last == pytest.approx((0.5 - 0.9 + 0.9 - 0.8) / 3)
+    assert with_last == pytest.approx(2 / 3 * streams.backward_transfer(MATRIX))
+    several = np.stack([MATRIX, MATRIX[:, ::-1]])
+    assert streams.changes(several).shape == (2, 3)
+
+
 def test_forgetting_is_negative_when_last_is_best() -> None:
     rising = np.array([[0.1, 0.1], [0.5, 0.1], [0.7, 0.8]])
     assert streams.forgetting(rising) == pytest.approx(-0.2)

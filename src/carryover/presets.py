@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import shutil
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ BASE = "mini"
 WHOLE = (  # mappings of names that a preset replaces, not merges
     "data.sources",
     *(f"continual.{key}" for key in ("streams", "protocols", "heads", "arms", "logistic.sets")),
+    *("sequence.orders", "sequence.methods", "sequence.lr_factors"),
 )
 
 
@@ -62,7 +64,7 @@ def _used(values: dict[str, Any]) -> dict[str, Any]:
         [each.get("pretrained") for each in studies]
         + [source for kind, _, source in sources if kind == "pretrain"],
     )
-    sets = [each["dataset"] for each in [*studies, *networks.values()] if "dataset" in each]
+    sets = [name for each in [*studies, *networks.values()] for name in _sets(each)]
     sets += [name for entry in encoders.values() for name in entry["datasets"]]
     data = values["data"] | {"names": list(dict.fromkeys(sets))}
     return values | {"data": data, "pretrain": networks, "encoders": encoders}
@@ -70,6 +72,14 @@ def _used(values: dict[str, Any]) -> dict[str, Any]:
 
 def _studies(values: dict[str, Any]) -> list[str]:
     return [key for key, value in values.items() if isinstance(value, dict) and "preset" in value]
+
+
+def _sets(section: dict[str, Any]) -> list[str]:
+    """Data sets that a study or a network names."""
+    several = section.get("datasets", [])
+    distill = section.get("distill", {})
+    one = [section.get("dataset"), distill.get("reference"), distill.get("sentences_of")]
+    return [name for name in [*one, *several] if name]
 
 
 def _named(entries: dict[str, Any], names: list[str | None]) -> dict[str, Any]:
@@ -100,9 +110,7 @@ def apply(name: str, study: str) -> str:
     if study:
         wanted = _with_study(reader.load(PARAMS), wanted, study)
     config.parse(wanted, f"preset {name}")
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
+    yaml = _yaml()
     document = yaml.load(_commented().read_text())
     _assign_(document, wanted, yaml.load((PRESETS / f"{BASE}.yaml").read_text()))
     buffer = io.StringIO()
@@ -112,6 +120,24 @@ def apply(name: str, study: str) -> str:
     removed = prune(config.read(PARAMS))
     what = f"{PARAMS} now holds preset {name}" + (f" for {study}" if study else "")
     return what + (f"; removed the results of {listed(removed)}" if removed else "")
+
+
+def _yaml() -> Any:
+    """Keeps comments, and writes small numbers as 0.00003: PyYAML reads 3e-05 as text."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.representer import RoundTripRepresenter
+
+    class Decimals(RoundTripRepresenter):
+        pass
+
+    def decimal(representer: Any, value: float) -> Any:
+        text = f"{Decimal(repr(value)):f}" if 0 < abs(value) < 1e-4 else repr(value)
+        return representer.represent_scalar("tag:yaml.org,2002:float", text)
+
+    Decimals.add_representer(float, decimal)
+    yaml = YAML()
+    yaml.Representer = Decimals
+    return yaml
 
 
 def _commented() -> Path:

@@ -14,6 +14,7 @@ from carryover.config.adapt import GRID as ADAPT_GRID
 from carryover.config.clusters import GRID as CLUSTERS_GRID
 from carryover.config.continual import GRID as CONTINUAL_GRID
 from carryover.config.cuts import GRID
+from carryover.config.sequence import GRID as SEQUENCE_GRID
 from carryover.errors import ConfigError, listed, pick
 
 PARAMS = Path("params.yaml")
@@ -48,6 +49,7 @@ def items(name: str, params: config.Params) -> tuple[str, ...]:
         "cuts": params.cuts.settings,
         "adapt": params.adapt.items,
         "continual": params.continual.items,
+        "sequence": params.sequence.items,
     }
     return lists.get(name, ())
 
@@ -116,6 +118,14 @@ STAGES = {
         ("data/predictions/continual/{item}", "data/checkpoints/continual/{item}"),
     ),
     "continual-report": Stage("carryover.studies.continual_report", ("continual",)),
+    "sequence": Stage(
+        "carryover.studies.sequence",
+        ("seed", "sequence"),
+        "reports/sequence/runs/{item}",
+        SEQUENCE_GRID,
+        ("data/predictions/sequence/{item}",),
+    ),
+    "sequence-report": Stage("carryover.studies.sequence_report", ("sequence",)),
     "claims": Stage("carryover.claims.shown", ()),
     "report": Stage("carryover.report.site", ()),
 }

@@ -16,6 +16,7 @@ from carryover.config.diff import Diff
 from carryover.config.encoders import EncoderEntry
 from carryover.config.networks import Pretrain
 from carryover.config.reader import SLUG, at_least, build, known, load
+from carryover.config.sequence import Sequence
 from carryover.errors import ConfigError, listed
 
 
@@ -31,6 +32,7 @@ class Params:
     clusters: Clusters
     adapt: Adapt
     continual: Continual
+    sequence: Sequence
     diff: Diff
 
     def faults(self) -> list[str]:
@@ -42,7 +44,8 @@ class Params:
             found += known(recipe.dataset, self.data.names, f"pretrain.{name}.dataset")
         found += known(self.cuts.dataset, self.data.names, "cuts.dataset")
         found += known(self.clusters.dataset, self.data.names, "clusters.dataset")
-        return found + self._cuts_faults() + self._clusters_faults() + self._encoder_faults()
+        found += self._cuts_faults() + self._clusters_faults() + self._encoder_faults()
+        return found + self._sequence_faults()
 
     def network(self, name: str) -> Pretrain | None:
         """The supervised recipe of this name, if there is one."""
@@ -110,6 +113,29 @@ class Params:
                     f"to encoders.{self.adapt.encoder}.datasets"
                 )
         return found
+
+    def _sequence_faults(self) -> list[str]:
+        study = self.sequence
+        found = [
+            fault
+            for key in ("reference", "sentences_of")
+            for fault in known(
+                getattr(study.distill, key), self.data.names, f"sequence.distill.{key}"
+            )
+        ]
+        encoder = self.encoders.get(study.encoder)
+        if encoder is None:
+            return [
+                *found,
+                f"sequence.encoder: expected one of {listed(self.encoders)}, got "
+                f"{study.encoder!r}; describe it under encoders",
+            ]
+        return found + [
+            f"sequence.datasets[{i}]: expected one of {listed(encoder.datasets)}, got {name!r}; "
+            f"add it to encoders.{study.encoder}.datasets"
+            for i, name in enumerate(study.datasets)
+            if name not in encoder.datasets
+        ]
 
 
 def read(path: Path) -> Params:

@@ -48,8 +48,20 @@ def forgetting(matrix: Matrix) -> Means:
 
 def backward_transfer(matrix: Matrix) -> Means:
     """Mean, over the tasks before the last, of the end minus right after training."""
-    change = matrix[..., -1, :] - _right_after(matrix)
-    return np.asarray(change[..., :-1].mean(axis=-1))
+    return np.asarray(changes(matrix)[..., :-1].mean(axis=-1))
+
+
+def backward_transfer_with_last(matrix: Matrix) -> Means:
+    """As `backward_transfer`, over all t tasks: (t - 1) / t of it, since the last adds a 0.
+
+    Source: the bars of ``JuicedCooky/thesis``, which print it as the average.
+    """
+    return np.asarray(changes(matrix).mean(axis=-1))
+
+
+def changes(matrix: Matrix) -> Float[np.ndarray, "*batch t"]:
+    """The end minus right after training, by task; of the last task 0."""
+    return np.asarray(matrix[..., -1, :] - _right_after(matrix))
 
 
 def forward_transfer(matrix: Matrix) -> Means:

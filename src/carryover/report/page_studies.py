@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from carryover.report.page_adapt import ADAPT
 from carryover.report.page_continual import CONTINUAL
+from carryover.report.page_sequence import SEQUENCE
 from carryover.report.page_study import Fault, Shown, Study
 
 __all__ = ["STUDIES", "Study"]
@@ -97,32 +98,7 @@ STUDIES = {
     ),
     "adapt": ADAPT,
     "continual": CONTINUAL,
-    "sequence": Study(
-        "Sequence",
-        "How can CLIP be tuned on one set after another and keep old sets and zero-shot transfer?",
-        "JuicedCooky/thesis, from Thunderbeee/ZSCL",
-        {},
-        (
-            Fault(
-                "second task",
-                "by the instructions it resumes a finished run: one step at learning rate 0",
-                "starts from the last weights with a new count",
-            ),
-            Fault(
-                "orthogonal gradients",
-                "a stored gradient is projected and applied again between samples",
-                "each step's own update is projected",
-            ),
-            Fault(
-                "shared adapters",
-                "the script leaves the adapters out: everything is tuned",
-                "adapters alone, their number of weights checked",
-            ),
-            Fault("settings chosen on", "test images of four sets", "a part held out of training"),
-            Fault("budget", "an eighth of the batch, five times the steps of its rival", "matched"),
-            Fault("spread", "one run each", "several seeds, intervals"),
-        ),
-    ),
+    "sequence": SEQUENCE,
     "retrieval": Study(
         "Retrieval",
         "Does looking up stored representations help a classifier, and against noise?",

@@ -1,0 +1,248 @@
+"""Tables of the sequence study: each method's measures, differences, ours beside the released."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from carryover.measure.statistics import Interval
+from carryover.report import sequence_published
+from carryover.report.adapt_intervals import Outcome
+from carryover.report.sequence_gains import MEASURES, Gain
+from carryover.report.sequence_intervals import CHANGES, LEVELS, measure, told
+from carryover.report.sequence_scores import (
+    At,
+    Run,
+    Scores,
+    matrix,
+    numbers,
+    runs,
+    seeds,
+    sizes,
+    untrained,
+)
+from carryover.report.tables import Table, percent, to_csv
+
+DASH = "\N{EN DASH}"
+KEYS = ("order", "method")
+LEAST_P = 1e-9  # no smaller one is written
+WIDE = 5  # columns beside those on a page
+NAMED = {
+    "transfer": "transfer",
+    "average": "average",
+    "last": "last",
+    "learned": "learned",
+    "forgetting": "forgetting",
+    "backward_transfer": "BWT",
+    "backward_transfer_with_last": "BWT with last",
+}
+
+
+def results(scores: Scores) -> Table:
+    """A line a run: every measure of its accuracy matrix."""
+    known = runs(scores)
+    lines = []
+    for run in known:
+        cells = [_told(measure(scores, run, name), name in CHANGES) for name in NAMED]
+        cells.append(_told(measure(scores, run, "last", "top5_accuracy")))
+        per_class = by_class(scores, run)
+        cells.append(DASH if per_class is None else f"{100 * per_class:.1f}")
+        lines.append([*_keys(run), *cells, str(tested(scores, run)), _seeds(scores, run)])
+    title = (
+        f"Preset {scores.preset}: accuracies in per cent, changes in points, each with its 95 % "
+        f"interval over {over(scores, known)}. Transfer: on sets not trained so far; average: on "
+        "all at all times; last: on all at the end; learned: on each right after it was trained. "
+        "Forgetting: best since trained minus the end. BWT: end minus right after training, over "
+        "all sets but the last; with the last, which adds a 0. n: test images of the order's sets. "
+        "Measures of sets weigh each set alike."
+    )
+    header = [*KEYS, *NAMED.values(), "top-5, last", "per class, last", "n", "seeds"]
+    return Table(title, header, lines)
+
+
+def _keys(run: Run) -> list[str]:
+    return [run.order, run.name]
+
+
+def _told(found: Interval | None, signed: bool = False) -> str:
+    if found is None:
+        return DASH
+    if found.low == found.high:
+        return f"{100 * found.value:{'+' if signed else ''}.1f}"
+    return percent(found, signed)
+
+
+def _seeds(scores: Scores, run: Run) -> str:
+    return DASH if untrained(scores, run) else str(len(seeds(scores, run)))
+
+
+def tested(scores: Scores, run: Run) -> int:
+    """Test images of the sets of a run's order."""
+    return sum(n for name, n in sizes(scores, run).items() if name in scores.orders[run.order])
+
+
+def over(scores: Scores, shown: Sequence[Run]) -> str:
+    """What intervals are over, with the number of seeds."""
+    counts = sorted({len(seeds(scores, run)) for run in shown if not untrained(scores, run)})
+    if counts in ([], [1]):
+        return "test images (1 seed)"
+    return f"test images and {' or '.join(map(str, counts))} seeds"
+
+
+def by_class(scores: Scores, run: Run) -> float | None:
+    """Mean over sets and seeds of the accuracy averaged over classes, at the end."""
+    t = len(scores.orders[run.order])
+    found = [
+        [number.value for (after, _), number in each.items() if after == t]
+        for seed in seeds(scores, run)
+        if (each := matrix(scores, run, seed, "per_class_accuracy"))
+    ]
+    return fmean(map(fmean, found)) if found and all(found) else None
+
+
+def differences(scores: Scores, found: Sequence[Gain], reference: str) -> Table:
+    """Measures of every other method minus those of one."""
+    shown = [gain for gain in found if gain.other.method == reference]
+    by_run: dict[Run, dict[str, Gain]] = {}
+    for gain in shown:
+        by_run.setdefault(gain.run, {})[gain.measure] = gain
+    several = any(gain.difference.seeds for gain in shown)
+    names = [name for name in MEASURES if any(gain.measure == name for gain in shown)]
+    lines = [
+        [*_keys(run), *(cell for name in names for cell in _difference(each.get(name), several))]
+        for run in runs(scores)
+        if (each := by_run.get(run))
+    ]
+    header = list(KEYS)
+    for name in names:
+        header += [name, f"{name}, images", "p"] if several else [name, "p"]
+    title = (
+        f"Preset {scores.preset}: each method minus {reference} on the same sets, points with the "
+        "95 % interval over "
+        + (
+            "seeds, paired, on the same test images; images: that over test images, as if the two "
+            "were tested on different ones, which is too wide"
+            if several
+            else "test images, as if the two were tested on different ones, which is too wide"
+        )
+        + ". p after Holm's correction over the methods and orders of a column"
+        + (", of the paired t test over seeds." if several else ".")
+    )
+    return Table(title, header, lines)
+
+
+def _difference(gain: Gain | None, several: bool) -> list[str]:
+    if gain is None:
+        return [DASH] * (3 if several else 2)
+    told = gain.difference
+    p = f"<{LEAST_P:g}" if gain.p_holm < LEAST_P else f"{gain.p_holm:.2g}"
+    images = percent(told.images, signed=True)
+    if not several:
+        return [images, p]
+    whole = percent(told.seeds, signed=True) if told.seeds else f"{100 * told.value:+.1f}"
+    return [whole, images.split(" ", 1)[1], p]
+
+
+def beside(scores: Scores, published: Scores) -> Table:
+    """Ours and the released, where the sets and their order are the same."""
+    lines = []
+    for run in runs(scores):
+        other = sequence_published.beside(published, scores.orders[run.order], run.method)
+        if other and other in runs(published):
+            cells = [
+                _told(measure(origin, each, name))
+                for name in LEVELS
+                for origin, each in ((scores, run), (published, other))
+            ]
+            lines.append([*_keys(run), *cells])
+    title = (
+        f"Preset {scores.preset} beside the matrices released with ZSCL (CLIP ViT-B/16, one run, "
+        "interval over test images; zero-shot as typed by its authors): same sets in the same "
+        "order, per cent. Encoder and budget may differ."
+    )
+    header = [f"{name}, {origin}" for name in LEVELS for origin in ("ours", "released")]
+    return Table(title, [*KEYS, *header], lines)
+
+
+def training(scores: Scores) -> Table:
+    """What each training took: mean over seeds of every number of it."""
+    known = [
+        run for run in runs(scores) if any(split == "train" for split, _ in scores.numbers[run])
+    ]
+    names = sorted({m for run in known for s, m in scores.numbers[run] if s == "train"})
+    lines = []
+    for run in known:
+        cells = []
+        for name in names:
+            values = numbers(scores, run, "train", name).get(At(), {})
+            cells.append(f"{fmean(v.value for v in values.values()):.10g}" if values else DASH)
+        lines.append([*_keys(run), *cells])
+    title = f"Preset {scores.preset}: what training took, all sets together, mean over seeds."
+    return Table(title, [*KEYS, *(name.replace("_", " ") for name in names)], lines)
+
+
+def for_paper(table: Table) -> list[Table]:
+    """The table in parts as wide as a page; order and method are in each."""
+    own = len(KEYS)
+    parts = []
+    for start in range(own, len(table.header), WIDE):
+        shown = [*range(own), *range(start, min(start + WIDE, len(table.header)))]
+        lines = [[line[i] for i in shown] for line in table.lines]
+        parts.append(Table(table.title, [table.header[i] for i in shown], lines))
+    return parts
+
+
+# --- CSV -----------------------------------------------------------------------------------------
+
+
+def results_csv(every: Sequence[Scores]) -> str:
+    """Lines of `results` as plain numbers in 0..1, of several presets below each other."""
+    header = ["preset", "order", "sets", "item", "method", "rest", "seeds", "test_images"]
+    for name in (*NAMED, "top5_last"):
+        header += [name, f"{name}_low", f"{name}_high"]
+    lines: list[list[object]] = []
+    for scores in every:
+        for run in runs(scores):
+            line: list[object] = [scores.preset, run.order, " ".join(scores.orders[run.order])]
+            line += [run.item, run.method, run.rest, len(seeds(scores, run))]
+            line.append(tested(scores, run))
+            for name in NAMED:
+                line += _bounds(measure(scores, run, name))
+            line += _bounds(measure(scores, run, "last", "top5_accuracy"))
+            per_class = by_class(scores, run)
+            lines.append([*line, "" if per_class is None else round(per_class, 6)])
+    return to_csv([*header, "per_class_last"], lines)
+
+
+def matrices_csv(every: Sequence[Scores]) -> str:
+    """Every cell of every accuracy matrix, mean over seeds with its interval, in 0..1."""
+    header = [
+        "preset",
+        "order",
+        "method",
+        "rest",
+        "after",
+        "task",
+        "dataset",
+        "seeds",
+        "test_images",
+    ]
+    lines: list[list[object]] = []
+    for scores in every:
+        for run in runs(scores):
+            sets = scores.orders[run.order]
+            found = [matrix(scores, run, seed) for seed in seeds(scores, run)]
+            for after, task in sorted(set.intersection(*(set(each) for each in found))):
+                values = [each[after, task] for each in found]
+                cell = told([[(Outcome(*value, "test"), 1.0)] for value in values])
+                place = [scores.preset, run.order, run.method, run.rest, after, task]
+                lines.append([*place, sets[task - 1], len(values), values[0].n, *_bounds(cell)])
+    return to_csv([*header, "accuracy", "accuracy_low", "accuracy_high"], lines)
+
+
+def _bounds(found: Interval | None) -> list[object]:
+    """Value and bounds; no bounds where they are the value itself."""
+    if found is None:
+        return ["", "", ""]
+    value, low, high = (round(each, 6) for each in (found.value, found.low, found.high))
+    return [value, "", ""] if low == high else [value, low, high]

@@ -1,0 +1,118 @@
+"""What the sequence study compares with: all sets trained at once, heads on stored embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from carryover import run
+from carryover.adapt import distill
+from carryover.data.splits import expect_some, hold_out
+from carryover.sequence_carried import Answers, Cell
+from carryover.sequence_measures import answers, of_logits, zero_shot
+from carryover.sequence_methods import METHODS
+from carryover.sequence_start import Start, Task
+from carryover.sequence_training import choose_, cropped, half_cosine
+from carryover.solve.choice import accuracies, best
+from carryover.solve.ridge import ridge
+from carryover.train import Budget, fit, in_precision
+
+if TYPE_CHECKING:
+    from carryover.config.params import Params
+
+
+def joint(
+    params: Params, start: Start, network: nn.Module, cell: Cell, lr: float
+) -> tuple[Answers, dict[str, float]]:
+    """Train on the images of all sets together, as long as one after another takes.
+
+    Each image is compared with its own set's classes. Batches take images of every set, so large
+    sets count for more.
+    """
+    study, device = params.sequence, start.device
+    tasks = [start.tasks[name] for name in study.orders[cell.order]]
+    where = f"{cell.order}/{cell.seed}/joint"
+    crops = run.generator(params.seed, f"sequence/crops/{where}")
+    student = choose_(study, network, METHODS[cell.method], crops)
+    sizes = torch.tensor([len(task.train) for task in tasks])
+    owner = torch.arange(len(tasks)).repeat_interleave(sizes)
+    first = sizes.cumsum(0) - sizes
+
+    def loss(
+        network: nn.Module, rows: Int64[Tensor, " b"], labels: Int64[Tensor, " b"]
+    ) -> Float[Tensor, ""]:
+        total = labels.new_zeros((), dtype=torch.float32)
+        for number, task in enumerate(tasks):
+            mine = (owner[rows.cpu()] == number).nonzero()[:, 0]
+            if not len(mine):
+                continue
+            x = cropped(task.train, rows.cpu()[mine] - first[number], study.crop, crops)
+            with in_precision(device, study.precision):
+                z = distill.unit_images(network, x)
+                W = distill.unit_texts(network, task.prompt_ids)
+            value = distill.classification_loss(
+                z, W, labels[mine.to(device)], start.encoder.logit_scale, study.smoothing
+            )
+            total = total + value * (len(mine) / len(rows))
+        return total
+
+    steps = study.updates * len(tasks)
+    optimiser = torch.optim.AdamW(student.values(), lr=lr, betas=(0.9, 0.999), weight_decay=0.0)
+    rate_ = half_cosine(optimiser, lr, study.warm_up, steps)
+    rate_(0)
+    fit(
+        network,
+        torch.arange(len(owner)),
+        torch.cat([task.train.labels for task in tasks]),
+        optimiser,
+        Budget(study.batch_size, steps, steps, 0, 0, "on_stop"),
+        run.generator(params.seed, f"sequence/batches/{where}"),
+        loss=loss,
+        after_step=rate_,
+    )
+    facts = {"updates": float(steps), "images_seen": float(steps * study.batch_size)}
+    facts["trained_numbers"] = float(sum(p.numel() for p in student.values()))
+    return answers(start, network, study.precision), facts
+
+
+def frozen(params: Params, start: Start, cell: Cell) -> dict[int, Answers]:
+    """A head on stored embeddings for each set trained so far, zero-shot for the others."""
+    order = params.sequence.orders[cell.order]
+    before = zero_shot(start)
+    head = {"ncm": class_means, "ridge": chosen_ridge}[METHODS[cell.method].way]
+    after = {name: head(params, start, start.tasks[name]) for name in order}
+    return {
+        done: before | {name: after[name] for name in order[:done]}
+        for done in range(len(order) + 1)
+    }
+
+
+def class_means(params: Params, start: Start, task: Task) -> dict[str, Tensor]:
+    """By the class whose mean unit embedding is nearest."""
+    z = F.normalize(task.train.embeddings, dim=-1)
+    means = torch.stack([z[task.train.labels == c].mean(0) for c in range(len(task.prompt_ids))])
+    unit = F.normalize(task.test.embeddings, dim=-1)
+    logits = start.encoder.logit_scale * unit @ F.normalize(means, dim=-1).T
+    return of_logits(logits, task.test.labels)
+
+
+def chosen_ridge(params: Params, start: Start, task: Task) -> dict[str, Tensor]:
+    """By ridge regression, with the penalty that is best on held out training images."""
+    study, classes = params.sequence, len(task.prompt_ids)
+    z, labels = F.normalize(task.train.embeddings, dim=-1), task.train.labels
+    random = run.generator(params.seed, f"sequence/validation/{task.name}")
+    kept, held = hold_out(labels.cpu(), study.validation_fraction, random, True)
+    expect_some(held, "sequence.validation_fraction")
+    kept, held = kept.to(z.device), held.to(z.device)
+    tried = ridge(z, labels, [kept], study.l2s, classes)
+    right = accuracies(tried.class_weights, tried.biases, z[held], labels[held])
+    penalties = torch.tensor(study.l2s, device=right.device)
+    penalty = study.l2s[int(best(right, penalties)[0])]
+    whole = ridge(z, labels, [torch.arange(len(z), device=z.device)], [penalty], classes)
+    unit = F.normalize(task.test.embeddings, dim=-1)
+    scores = unit @ whole.class_weights[0, 0].T + whole.biases[0, 0]
+    return of_logits(scores, task.test.labels)

@@ -1,0 +1,102 @@
+"""A run of the sequence study: its name, where a task stands in it, what goes from task to task."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from carryover import run
+from carryover.adapt.averaging import Weights
+from carryover.adapt.replay import Memory
+from carryover.adapt_start import Examples
+from carryover.files import write_bytes
+from carryover.sequence_start import Task
+
+if TYPE_CHECKING:
+    from carryover.config.params import Params
+
+Answers = dict[str, dict[str, Tensor]]  # by data set, see `sequence_measures.answers`
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one order of the data sets.
+
+    Attributes:
+        lr: the rate tried, without held out images; 0 for the run that is reported.
+    """
+
+    method: str
+    order: str
+    seed: int
+    lr: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Its name in the scratch file."""
+        tried = f"/{self.lr:g}" if self.lr else ""
+        return f"{self.method}/{self.order}/{self.seed}{tried}"
+
+
+@dataclass
+class Carried:
+    """What a run hands from task to task; kept in a file after each.
+
+    Attributes:
+        done: tasks trained.
+        weights: of the model handed on.
+        mean: of the tasks' models so far, for the method that tests it.
+        memory: iCaRL's rows by set; `directions` OGD's basis.
+        answers: on all test images, by tasks trained.
+        facts: of the training, summed over tasks.
+    """
+
+    weights: Weights
+    done: int = 0
+    mean: Weights = field(default_factory=dict)
+    memory: Memory = field(default_factory=dict)
+    directions: dict[str, Tensor] = field(default_factory=dict)
+    answers: dict[int, Answers] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Keep it, whole or not at all."""
+        buffer = io.BytesIO()
+        torch.save(vars(self), buffer)
+        write_bytes(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> Carried:
+        """What `save` kept; answers stay on the CPU."""
+        found: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        moved = {
+            name: {key: tensor.to(device) for key, tensor in found[name].items()}
+            for name in ("weights", "mean", "directions")
+        }
+        return cls(**(found | moved))
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where in a run a task stands.
+
+    Attributes:
+        number: of the task in its order, from 1.
+        examples: training images, all of the task's or those that are not held out.
+    """
+
+    cell: Cell
+    number: int
+    task: Task
+    examples: Examples
+    last: bool
+
+    def drawn(self, params: Params, purpose: str) -> torch.Generator:
+        """A stream that all methods of a seed share."""
+        where = f"{self.cell.order}/{self.cell.seed}/{self.number}"
+        return run.generator(params.seed, f"sequence/{purpose}/{where}")

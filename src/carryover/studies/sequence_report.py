@@ -1,0 +1,152 @@
+"""The sequence study's tables, figures and summary, from its rows alone.
+
+``dvc repro sequence-report`` writes ``reports/sequence/``: ``summary.json`` (what ``dvc metrics
+diff`` compares), ``sequence`` as CSV, Markdown and LaTeX, ``matrices.csv``, and as SVG and PNG
+``matrix``, ``tasks``, ``transfer-last``, ``backward``, ``mixing`` and ``steps``. Figures and
+summary are of the preset in ``params.yaml``; rows kept under ``results/`` are further tables, and
+panels of ``transfer-last``. The published numbers are those of ``claims/released/sequence.csv``
+and ``sequence-thesis.csv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from carryover import run
+from carryover.config.sequence import Sequence as Study
+from carryover.errors import DataError
+from carryover.files import write_json, write_text
+from carryover.report import (
+    figures,
+    sequence_curves,
+    sequence_dots,
+    sequence_lines,
+    sequence_maps,
+    sequence_published,
+    sequence_tables,
+)
+from carryover.report.sequence_gains import REFERENCES, Gain, gains
+from carryover.report.sequence_scores import Scores, from_rows
+from carryover.report.sequence_summary import answer, headline, reading, summarise
+from carryover.report.tables import Table, latex, markdown
+from carryover.rows import Row, read_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from carryover.config.params import Params
+
+__all__ = ["FOLDER", "headline", "stage"]
+
+FOLDER, RESULTS = Path("reports/sequence"), Path("results")
+RELEASED = Path("claims/released")
+
+
+def stage(params: Params, item: str, context: run.Context) -> None:
+    """Read the rows of every item in ``sequence.items`` and write the report's files."""
+    study = params.sequence
+    rows = [row for name in study.items for row in read_rows(rows_of(name))]
+    scores = from_rows(rows_of_preset(rows, study))
+    kept = [from_rows(each) for each in kept_rows(RESULTS, study.preset)]
+    published = sequence_published.read(RELEASED)
+    found = gains(scores)
+    tables = tables_of(scores, kept, published, found)
+    text = f"{reading(scores, study.encoder, settings(study))}\n\n{answer(scores, found)}"
+    drawn = list(figures_of(scores, kept, published))
+    context.refuse_edited()
+    write_json(FOLDER / "summary.json", summarise(scores))
+    write_text(FOLDER / "sequence.csv", sequence_tables.results_csv([scores, *kept]))
+    write_text(FOLDER / "matrices.csv", sequence_tables.matrices_csv([scores, *kept]))
+    write_text(
+        FOLDER / "sequence.md", "\n".join([f"# Sequence\n\n{text}\n", *map(markdown, tables)])
+    )
+    parts = [part for table in tables for part in sequence_tables.for_paper(table)]
+    write_text(FOLDER / "sequence.tex", "\n".join(map(latex, parts)))
+    for name, figure in drawn:
+        figures.save(figure, FOLDER / name)
+
+
+def rows_of(item: str) -> Path:
+    """Rows of one item."""
+    return FOLDER / "runs" / item / "rows.jsonl"
+
+
+def rows_of_preset(rows: Sequence[Row], study: Study) -> list[Row]:
+    """The rows, which must all be of the parameters' preset.
+
+    Raises:
+        DataError: rows of another preset, or no test accuracy of any set.
+    """
+    other = sorted({row.preset for row in rows} - {study.preset})
+    if other:
+        raise DataError(
+            f"{FOLDER}/runs: expected rows of preset {study.preset}, got some of "
+            f"{', '.join(other)}; run `dvc repro sequence`"
+        )
+    if not any((row.split, row.metric) == ("test", "accuracy") for row in rows):
+        raise DataError(
+            f"{FOLDER}/runs: expected test accuracies, found none; run `dvc repro sequence`"
+        )
+    return list(rows)
+
+
+def kept_rows(folder: Path, preset: str) -> Iterator[list[Row]]:
+    """Rows of every other preset that `carryover keep` has kept, a list each."""
+    found: dict[str, list[Row]] = {}
+    for path in sorted(folder.glob("*/sequence/**/runs/*/rows.jsonl")):
+        for row in read_rows(path):
+            if row.preset != preset:
+                found.setdefault(row.preset, []).append(row)
+    yield from (rows for _, rows in sorted(found.items()))
+
+
+def tables_of(
+    scores: Scores, kept: Sequence[Scores], published: Scores, found: Sequence[Gain]
+) -> list[Table]:
+    """Every table that has a line: results first, then differences, released and kept ones."""
+    made = [sequence_tables.results(scores)]
+    made += [sequence_tables.differences(scores, found, each) for each in REFERENCES]
+    made += [sequence_tables.beside(scores, published), sequence_tables.training(scores)]
+    for each in kept:
+        apart = gains(each)
+        made.append(sequence_tables.results(each))
+        made += [sequence_tables.differences(each, apart, other) for other in REFERENCES]
+        made += [sequence_tables.beside(each, published), sequence_tables.training(each)]
+    return [table for table in made if table.lines]
+
+
+def figures_of(
+    scores: Scores, kept: Sequence[Scores], published: Scores
+) -> Iterator[tuple[str, Figure]]:
+    """Every figure with its name."""
+    yield "matrix", sequence_maps.maps(scores)
+    yield "tasks", sequence_lines.tasks(scores, published)
+    yield "transfer-last", sequence_dots.transfer_last(scores, published, kept)
+    yield "backward", sequence_dots.backward(scores)
+    yield "mixing", sequence_curves.mixing(scores)
+    yield "steps", sequence_curves.steps(scores)
+
+
+def settings(study: Study) -> list[str]:
+    """Sentences on the protocol: budget, how rates are chosen, faults that are on."""
+    chosen = any(len(rates) > 1 for rates in study.lrs.values())
+    said = [
+        f"Updates of each set: {study.updates} in batches of {study.batch_size}.",
+        "The learning rate is the one by which plain fine-tuning names most of "
+        f"{100 * study.validation_fraction:g} % of each set's training images, held out for the "
+        "first seed and order; all methods take it."
+        if chosen
+        else "Learning rates are given, none was chosen.",
+    ]
+    faults = {
+        "one update more than asked": study.faults_of_original.extra_step,
+        "later sets train one update at rate 0": study.faults_of_original.resume_bug,
+        "iCaRL's memory is larger than asked": study.faults_of_original.icarl_counts,
+        "the student is tested although the mean is handed on": (
+            study.faults_of_original.eval_student
+        ),
+    }
+    on = [name for name, is_on in faults.items() if is_on]
+    return [*said, f"As published: {'; '.join(on)}."] if on else said
