@@ -149,6 +149,8 @@ class Box:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # a shell in the background hands on that SIGINT is ignored, which no trap undoes
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *command: str, **variables: str) -> tuple[int, str, str]:
@@ -279,7 +281,11 @@ def test_signal_lets_the_command_end_then_copies_results(box: Box, sign: signal.
             assert time.monotonic() < deadline
             time.sleep(0.02)
         os.killpg(process.pid, sign)
-        process.communicate(timeout=30)
+        try:
+            process.communicate(timeout=30)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 128 + sign
     assert (box.out / "reports" / "index.html").read_text() == "stopped\n"
 
