@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from carryover.errors import ConfigError, DataError
 from carryover.files import digest_of_files, write_bytes, write_text
 from carryover.keep import keep
 from carryover.rows import Row, read_rows, write_rows
+from carryover.stages import STAGES
 from conftest import REPOSITORY, Checkout
 
 FRACTIONS = (0.001, 0.01)
@@ -195,3 +197,30 @@ def test_a_digest_leaves_out_what_only_lists_cells(checkout: Checkout) -> None:
     assert reader.digest_of(values, "seed", "cuts", without=GRID) == whole
     values["cuts"]["lr"] = 0.5
     assert reader.digest_of(values, "seed", "cuts", without=GRID) != whole
+
+
+@pytest.mark.parametrize("study", ["continual", "sequence"])
+def test_rows_of_a_study_of_several_sets_are_kept_in_one_folder(
+    checkout: Checkout, study: str
+) -> None:
+    values = presets.tree("mini")
+    stage = STAGES[study]
+    row = Row(
+        study=study,
+        item="plain",
+        preset="mini",
+        cell={"dataset": "digits", "seed": 0},
+        split="test",
+        metric="accuracy",
+        value=0.5,
+        n=10,
+        data="d",
+        weights="w",
+        params=reader.digest_of(values, *stage.sections, without=stage.grid),
+        source="s",
+        precision="float32",
+    )
+    found = [row, replace(row, cell={"dataset": "letters", "seed": 0})]
+    write_rows(Path(f"reports/{study}/runs/plain/rows.jsonl"), found)
+    assert keep("mini") == [Path(f"results/mini/{study}")]
+    assert read_rows(Path(f"results/mini/{study}/runs/plain/rows.jsonl")) == found

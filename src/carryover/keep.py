@@ -44,7 +44,7 @@ def keep(name: str) -> list[Path]:
     merged: dict[Path, list[Row]] = {}
     for path, new in rows.items():
         study = path.parents[2].name
-        target = _folder(study, new) / "runs" / path.parent.name / "rows.jsonl"
+        target = _folder(study, new, values) / "runs" / path.parent.name / "rows.jsonl"
         merged[target] = _merged(target, new)
     studies = dict.fromkeys(path.parents[2].name for path in rows)
     for study in studies:
@@ -54,7 +54,7 @@ def keep(name: str) -> list[Path]:
     kept = []
     for study in studies:
         ours = {path: new for path, new in rows.items() if path.parents[2].name == study}
-        folder = _folder(study, next(iter(ours.values())))
+        folder = _folder(study, next(iter(ours.values())), values)
         here = [row for path in sorted(folder.glob("runs/*/rows.jsonl")) for row in read_rows(path)]
         _keep_report(folder, REPORTS / study, list(ours), len(here) == sum(map(len, ours.values())))
         for path in (MODELS / str(values[study].get("pretrained"))).glob("*.*"):
@@ -65,11 +65,14 @@ def keep(name: str) -> list[Path]:
     return kept
 
 
-def _folder(study: str, rows: list[Row]) -> Path:
-    """``results/published/cuts/mnist``."""
-    cell = rows[0].cell
-    place = cell.get("pair", cell.get("dataset", "")) if study != "continual" else ""
-    return RESULTS / rows[0].preset / study / place
+def _folder(study: str, rows: list[Row], values: dict[str, Any]) -> Path:
+    """``results/published/cuts/mnist``; a study of several sets has no folder for one."""
+    return RESULTS / rows[0].preset / study / str(values[study].get(_set_key(values[study]), ""))
+
+
+def _set_key(section: dict[str, Any]) -> str:
+    """The parameter that names the one set, or pair, that a study is about."""
+    return "pair" if "pair" in section else "dataset"
 
 
 def _of_preset(
@@ -81,7 +84,7 @@ def _of_preset(
         study = path.parents[2].name
         if {row.preset for row in new} != {values[study]["preset"]}:
             continue
-        key = "pair" if "pair" in values[study] else "dataset"
+        key = _set_key(values[study])
         own = {str(row.cell.get(key)) for row in new if row.metric != RETAINED}
         if key in values[study] and own != {values[study][key]}:
             raise DataError(
