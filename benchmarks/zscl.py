@@ -1,7 +1,7 @@
 """A training step of ZSCL against a plain re-creation of the published one, in turns.
 
 Random weights in the shapes of ViT-B/16 with as many blocks in both networks as asked for (the real
-one has 12; all blocks cost alike), 224 px noise, 16 images and 16 reference images a step, 500
+one has 12), 224 px noise, 16 images and 16 reference images a step, 500
 reference sentences, every class's prompt through the student's text network, both terms of
 distillation, AdamW. Both are in the same process, on as many threads, and start as equals.
 
@@ -9,7 +9,11 @@ The peer does what the published code does, all in float32: sentences and prompt
 tokens, the sentences through the teacher in each step, and the reference images too. Ours takes the
 teacher's embeddings of sentences and reference images from store (the time to fill it is given
 apart: once a teacher, not once a step), cuts the prompts behind their last token, passes the
-student's images together and steps with the fused AdamW. Then the same in bfloat16.
+student's images together, computes of the last block the one token that is read, and steps with
+the fused AdamW. Then the same in bfloat16.
+
+All blocks cost the peer alike; ours saves most of one of them, so that few blocks flatter the ratio
+by that: with 12 it is a twelfth of the student's work that is saved, with 3 a third.
 
 The student's two batches of images, there and back, are most of our step and no smaller for the
 peer, so the ratio rises with the classes and has a ceiling; `classes` is near the mean of the

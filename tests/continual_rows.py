@@ -138,6 +138,23 @@ def similarities(cell: dict[str, Any], times: list[int], seed: int) -> list[Row]
     return found
 
 
+def between() -> list[Row]:
+    """CKA of a partly frozen encoder with an unfrozen one, by layer and other layer."""
+    cell = {"stream": "s-digits", "protocol": "ci-5", "strategy": "naive", "features": "tokens"}
+    cell |= {"head": "mlp", "encoder": "flava-nano", "freeze": "children-2", "seed": "0"}
+    found = []
+    for layer in range(LAYERS):
+        for other in range(LAYERS):
+            value = 0.9 - 0.1 * layer - 0.2 * abs(layer - other)
+            at = cell | {"with": "unfrozen", "layer": layer, "other": other}
+            found.append(row("partly", at, "test", "cka_between", value, 256))
+        for name, reach in (("low", -0.05), ("high", 0.03)):
+            at = cell | {"with": "unfrozen", "layer": layer}
+            value = 0.9 - 0.1 * layer + reach
+            found.append(row("partly", at, "test", f"cka_between_{name}", value, 256))
+    return found
+
+
 def untrained() -> list[Row]:
     """Two encoders as loaded: CKA, and what was published in its place."""
     cell = {"stream": "s-digits", "protocol": "untrained", "encoder": "flava-nano"}

@@ -136,7 +136,7 @@ def mixed(item: str = "average", method: str = "wise-ft", seeds: int = 2) -> lis
                 value = START.get(name, 0.5) + (0.25 * mix if task <= 3 else -0.1 * mix**2)
                 value += OFF[seed] * mix
                 at = cell | {"dataset": name, "mix": mix}
-                found.append(row(item, at, "test", "accuracy", value, IMAGES[name]))
+                found.append(row(item, at, "test", "mixed_accuracy", value, IMAGES[name]))
     return found
 
 
@@ -154,7 +154,9 @@ def on_the_way(item: str, method: str, seeds: int = 2, updates: int = 40) -> lis
                     ]
                     cell = {"method": method, "order": "1", "seed": seed, "after": after}
                     cell |= {"task": task, "dataset": name, "step": step}
-                    found.append(row(item, cell, "test", "accuracy", value, IMAGES[name]))
+                    found.append(
+                        row(item, cell, "test", "accuracy_on_the_way", value, IMAGES[name])
+                    )
     return found
 
 

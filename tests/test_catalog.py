@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from carryover.data.catalog import (
     source_digest,
 )
 from carryover.errors import DataError
+from conftest import REPOSITORY
 from image_files import write_folder, write_mnist
 
 
@@ -28,11 +30,28 @@ def test_catalog_imports_no_torch() -> None:
     assert answer.stdout.strip() == "False"
 
 
+def test_the_sets_of_mtil_are_known() -> None:
+    tasks = ["aircraft", "caltech101", "cars", "cifar10", "cifar100", "dtd", "eurosat", "flowers"]
+    tasks += ["food-101", "mnist", "oxford-pet", "sun397"]
+    others = ["conceptual-captions", "fmow", "imagenet", "imagenet-a", "imagenet-r"]
+    others += ["imagenet-sketch", "imagenet-v2", "imagenet-vid-robust", "iwildcam", "objectnet"]
+    others += ["ytbb-robust"]
+    assert (len(tasks), len(others)) == (12, 11)
+    assert {*DATASETS} == {*tasks, *others, "digits", "fashion-mnist"}
+    for name in tasks:
+        known = DATASETS[name]
+        assert known.splits["train"] > 1000
+        assert known.splits["test"] > 1000
+
+
 def test_every_known_set_adds_up() -> None:
-    assert set(DATASETS) == {"digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "food-101"}
     for name, known in DATASETS.items():
         assert slug(name) == name
+        assert known.source
         assert sum(known.splits.values()) in (0, known.images)
+        assert bool(known.places) == bool(known.kind)
+        # files are fetched with a checksum, or somebody is told where they are
+        assert bool(known.torchvision_class) != bool(known.get) or not known.kind
 
 
 def test_digits_are_embedded(tmp_path: Path) -> None:
@@ -146,3 +165,47 @@ def test_a_copy_that_differs_from_the_known_set_is_refused() -> None:
         expect_known("mnist", "x", good, 10, (3, 28, 28))
     with pytest.raises(DataError, match="digits: expected 1797 images, got 1000"):
         expect_known("digits", "x", {"train": 1000}, 10)
+
+
+def test_a_validation_part_may_be_left_out_of_a_copy() -> None:
+    expect_known("dtd", "x", {"train": 1880, "test": 1880}, 47)
+    expect_known("dtd", "x", {"train": 1880, "validation": 1880, "test": 1880}, 47)
+    with pytest.raises(DataError, match="dtd: expected 1880 validation images, got 3 in x"):
+        expect_known("dtd", "x", {"train": 1880, "validation": 3, "test": 1880}, 47)
+
+
+def test_a_copy_in_use_is_taken_with_its_own_numbers_alone() -> None:
+    expect_known("caltech101", "x", {"train": 6941, "test": 1736}, 101)
+    expect_known("caltech101", "x", {"train": 2929, "test": 1783}, 102)
+    with pytest.raises(DataError, match="caltech101: expected 6941 train images, got 2929 in x"):
+        expect_known("caltech101", "x", {"train": 2929, "test": 1783}, 101)
+
+
+def test_numbers_that_are_not_known_are_not_held() -> None:
+    expect_known("iwildcam", "x", {"train": 5, "test": 1}, 3)
+    with pytest.raises(DataError, match="fmow: expected 62 classes, got 61 in x"):
+        expect_known("fmow", "x", {"train": 5, "test": 1}, 61)
+
+
+def test_the_first_place_that_holds_the_files_counts(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"dtd/labels/train1.txt": b"", "dtd/banded/1.jpg": b""})
+    source = resolve("dtd", str(tmp_path), {}, tmp_path)
+    assert source == Source("official", tmp_path, "dtd", "DTD")
+    write_folder(tmp_path, {"dtd/dtd/labels/train1.txt": b""})
+    assert resolve("dtd", str(tmp_path), {}, tmp_path).folder == "dtd/dtd"
+
+
+def test_class_folders_under_a_known_name_are_a_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"dtd/banded/1.jpg": b"", "dtd/dotted/2.jpg": b""})
+    assert resolve("dtd", str(tmp_path), {}, tmp_path) == Source("folder", tmp_path / "dtd")
+
+
+def test_the_guide_lists_the_sets_of_mtil_with_their_numbers() -> None:
+    lines = (REPOSITORY / "docs" / "data.md").read_text().splitlines()
+    rows = {line.split("|")[1]: line for line in lines if line.startswith("| `")}
+    for name, known in DATASETS.items():
+        if name not in ("digits", "fashion-mnist"):
+            row = next(line for names, line in rows.items() if f"`{name}`" in names)
+            assert known.places[0] in row
+            found = {int(number) for number in re.findall(r"\d+", row.replace(",", ""))}
+            assert {*known.splits.values()} <= found

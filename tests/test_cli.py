@@ -517,7 +517,7 @@ def test_prepared_sets_are_listed_with_their_counts(carryover: Cli, pretrained: 
 def test_what_there_is_is_listed(carryover: Cli, tiny: Checkout) -> None:
     code, out, _ = carryover("list")
     assert code == 0
-    assert "studies   cuts, clusters, adapt, continual, sequence\n" in out
+    assert "studies   cuts, clusters, adapt, continual, sequence, retrieval\n" in out
     assert "networks  cnn6-digits-0-4, clip-nano\n" in out
     assert "  cuts@{fr,ft,baseline}\n" in out
     assert "\n  clusters\n  clusters-report\n  adapt@{probe,unfreeze,llrd}\n  adapt-report\n" in out

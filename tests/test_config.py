@@ -58,7 +58,7 @@ def test_all_faults_are_reported_at_once_under_their_paths(tiny: Checkout) -> No
         (
             {"extra": {}},
             "extra: unknown key, expected seed, data, pretrain, encoders, cuts, clusters, adapt, "
-            "continual, sequence, diff; take it out",
+            "continual, sequence, retrieval, diff; take it out",
         ),
         ({"cuts.lr": ABSENT}, "cuts.lr: expected this key, it is missing; add it"),
         ({"cuts": ABSENT}, "cuts: expected this section, it is missing; add it"),

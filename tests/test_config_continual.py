@@ -38,6 +38,8 @@ ARM = "continual.arms.chunks"
         ),
         ({f"{ARM}.strategies": ["ewc", "ewc"]}, "strategies: expected each entry once, got ewc tw"),
         ({f"{ARM}.lrs": [0.1, 0.0]}, r"lrs\[1\]: expected a number above 0, got 0\.0"),
+        ({f"{ARM}.lrs": [0.1, 0.01]}, r"lrs: expected ascending rates, got \[0\.1, 0\.01\]; sort"),
+        ({f"{ARM}.stream_seed": -1}, "stream_seed: expected at least 0, got -1"),
         ({f"{ARM}.momentum": 1.0}, "momentum: expected at least 0 and below 1, got 1.0"),
         ({f"{ARM}.optimiser": "adam"}, "momentum: expected 0.0 with adam, which has its own"),
         ({f"{ARM}.freeze": "children-1"}, "freeze: expected nothing where it is frozen, got 'chi"),

@@ -11,6 +11,7 @@ import pytest
 
 from carryover.report import (
     continual_accuracy,
+    continual_between,
     continual_cka,
     continual_dots,
     continual_grid,
@@ -22,7 +23,7 @@ from carryover.report import (
 )
 from carryover.report.continual_scores import Scores, from_rows
 from conftest import REPOSITORY
-from continual_rows import features, run, untrained
+from continual_rows import between, features, run, untrained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,6 +57,7 @@ def drawn(scores: Scores, name: str) -> Figure:
         "training": lambda: continual_training.training(scores, {"mlp"}),
         "cka": lambda: continual_cka.by_depth(scores, "linear, debiased"),
         "cka-layers": lambda: continual_maps.layers(scores),
+        "cka-between": lambda: continual_between.between(scores, from_rows(between()), "linear"),
         "cka-untrained": lambda: continual_cka.untrained(scores, PUBLISHED),
     }
     figure: Figure = made[name]()
@@ -73,12 +75,13 @@ def titles(figure: Figure) -> list[str]:
     return [axis.get_title(loc="left").strip() for axis in figure.axes]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "cka-untrained"])
+@pytest.mark.parametrize("name", [*NAMES, "cka-between", "cka-untrained"])
 def test_no_letter_is_small_or_outside_and_n_is_said(scores: Scores, name: str) -> None:
     from matplotlib.text import Text
 
     figure = drawn(scores, name)
     wanted = {"matrix": "n = 72", "cka": "n = 256", "cka-layers": "n = 256", "training": "seed"}
+    wanted["cka-between"] = "n = 256 test images; 1 seed"
     wanted["cka-untrained"] = "n = 256 images for CKA"
     assert wanted.get(name, "n = 360") in words(figure)
     narrow = name == "cka-untrained"
@@ -195,6 +198,24 @@ def test_cka_is_drawn_by_depth_with_a_line_an_experience(scores: Scores) -> None
     low = naive.collections[0].get_paths()[0].vertices[:, 1].min()
     assert "CKA (linear, debiased) of each layer" in words(drawn(scores, "cka"))
     assert low < 0.956 - 0.02  # wider than over images alone
+
+
+def test_frozen_partly_frozen_and_unfrozen_encoders_are_compared_in_one_panel(
+    scores: Scores,
+) -> None:
+    more = [*run("partly", "s-digits", "ci-5", "naive", PARTLY)]
+    more += run("unfrozen", "s-digits", "ci-5", "naive")
+    figure = continual_between.between(from_rows(more), from_rows(between()), "linear, debiased")
+    assert titles(figure) == ["children-2, naive"]
+    (axis,) = figure.axes
+    loaded = [1.0, 0.9, 0.8]  # of the first seed after the last of five experiences
+    found = [list(line.get_ydata()) for line in axis.lines]
+    assert found == [pytest.approx(each) for each in (loaded, loaded, [0.9, 0.8, 0.7])]
+    band = axis.collections[2].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (pytest.approx(0.65), pytest.approx(0.93))
+    alone = continual_between.between(from_rows(features()), from_rows(between()))
+    assert len(alone.axes[0].lines) == 1
+    assert words(continual_between.between(scores, None)).startswith("no partly frozen encoder")
 
 
 def test_encoders_that_did_not_change_are_named_and_drawn_once() -> None:

@@ -45,6 +45,7 @@ def published(enter: Callable[[Path], Checkout]) -> Checkout:
     tree: dict[str, Any] = presets.tree("published")
     tree["data"] |= {"names": [*tree["data"]["names"], "few"], "sources": {"few": "folder:few"}}
     tree["sequence"] |= {"datasets": ["few", "mnist"], "orders": {"1": ["few", "mnist"]}}
+    tree["sequence"]["curves"]["mix_after"] = [2]
     tree["sequence"]["lr_factors"] = None
     for entry in tree["encoders"].values():
         entry["datasets"] = ["food-101", "few"] if entry["normalise"] is False else ["few"]

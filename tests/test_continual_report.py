@@ -376,6 +376,8 @@ def study(**changes: Any) -> Continual:
                 trains="frozen",
                 freeze=None,
                 encoder=None,
+                shuffle=None,
+                stream_seed=None,
                 streams=("s-digits",),
                 protocols=("ni-3",),
                 strategies=("naive",),
@@ -443,7 +445,9 @@ def test_the_stage_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.Monke
     more = {"frozen": features(), "partly": untrained(), "unfrozen": []}
     for item in ARMS:
         found = [e for s in ("naive", "replay") for e in run(item, "s-digits", "ci-5", s, seeds=2)]
-        write_rows(continual_report.rows_of(item), [*found, *more[item]])
+        path = continual_report.rows_of(item)
+        write_rows(path, [*found, *more[item]])
+        path.with_name("drawn.jsonl").write_text("")
     continual_report.RELEASED.parent.mkdir(parents=True)
     continual_report.RELEASED.write_text(RELEASED.read_text())
     asked: list[bool] = []
@@ -455,10 +459,11 @@ def test_the_stage_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.Monke
     assert asked == [True]
     assert saved == [
         *("accuracy", "final", "forgetting", "matrix", "training"),
-        *("cka", "cka-layers", "cka-untrained"),
+        *("cka", "cka-layers", "cka-between", "cka-untrained"),
     ]
     made = {path.name for path in continual_report.FOLDER.iterdir() if path.is_file()}
-    assert made == {"continual.csv", "continual.md", "continual.tex", "summary.json"}
+    texts = {"continual.csv", "continual.md", "continual.tex"}
+    assert made == {*texts, "summary.json", "between.jsonl"}
     text = (continual_report.FOLDER / "continual.md").read_text()
     assert text.count("| stream | protocol |") == 3
     assert text.count("| origin | data |") == 1

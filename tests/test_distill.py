@@ -18,6 +18,7 @@ from carryover.adapt.distill import (
     weight_consolidation,
     zscl_loss,
 )
+from carryover.adapt.lora import lora_
 from tiny_clip import clip, tokenize
 
 AXES = torch.eye(2)
@@ -221,3 +222,43 @@ def test_features_have_unit_length() -> None:
     images = unit_images(model, torch.rand(3, 3, 16, 16))
     for found in (images, unit_texts(model, tokenize(["a", "b"]))):
         assert torch.allclose(found.norm(dim=1), torch.ones(len(found)))
+
+
+def test_images_get_the_same_embeddings_and_gradients_though_one_token_alone_is_computed() -> None:
+    model = clip().model
+    x = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    parameters = list(model.visual.parameters())
+    found = []
+    for z in (unit_images(model, x), F.normalize(model.encode_image(x), dim=-1)):
+        gradients = torch.autograd.grad((z * unit(5, 3, z.shape[1])).sum(), parameters)
+        found.append([z, *gradients])
+    for ours, plain in zip(*found, strict=True):
+        assert torch.allclose(ours, plain, atol=1e-6)
+    seen = []
+    model.visual.transformer.resblocks[-1].mlp.register_forward_hook(
+        lambda module, given, out: seen.append(tuple(out.shape))
+    )
+    unit_images(model, x)
+    assert len(seen[0]) == 2  # a token an image
+    assert seen[0][0] == 5
+
+
+def test_adapters_in_the_last_block_count() -> None:
+    model = clip().model
+    given = {"rank": 2, "alpha": 4, "targets": ["attn", "mlp.c_fc"], "sharing": "none"}
+    adapters = lora_(model, generator=torch.Generator().manual_seed(0), **given)
+    for name, parameter in adapters.parameters.items():
+        if "lora_B" in name:
+            parameter.data.fill_(0.1)
+    x = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    ids = tokenize(["a", "bcd", "ab"])
+    images, texts = F.normalize(model.encode_image(x), dim=-1), full_texts(model, ids)
+    assert torch.allclose(unit_images(model, x), images, atol=1e-6)
+    assert torch.allclose(unit_texts(model, ids), texts, atol=1e-6)
+
+
+def test_an_image_network_that_is_read_otherwise_is_computed_whole() -> None:
+    model = clip().model
+    model.visual.pool_type = "avg"
+    x = torch.rand(3, 3, 16, 16)
+    assert torch.equal(unit_images(model, x), F.normalize(model.encode_image(x), dim=-1))

@@ -33,6 +33,7 @@ ENTRY: dict[str, Any] = {
     "normalise": True,
     "grey": False,
     "rescale_twice": False,
+    "prompts": "own",
     "tokens": "bfloat16",
     "kinds": ["projected"],
     "layers": ["block0"],

@@ -280,7 +280,7 @@ def test_the_table_names_every_source(tmp_path: Path) -> None:
     lines = sources.splitlines()
     assert [line.split()[0] for line in lines[1:-1]] == [
         *("open-clip:ARCHITECTURE", "flava", "flava-image", "timm:NAME"),
-        *("torchvision:NAME", "cifar-resnet:DEPTH", "pretrain:NAME"),
+        *("torchvision:NAME", "simclr:NAME", "cifar-resnet:DEPTH", "pretrain:NAME"),
     ]
     assert lines[-2].endswith("made by the pipeline                                 cnn9")
     assert lines[-1].startswith("without weights: random ones from seed 0")

@@ -12,30 +12,42 @@ from conftest import PACKAGE, SRC
 
 LAYERS = (  # highest first; a folder stands for all its modules
     ("cli", "__main__"),
-    ("cli_encoders",),
+    ("cli_encoders", "cli_zeroshot", "cli_launch"),
+    ("launch",),
+    ("launch_slurm",),
+    ("classify",),
+    ("zeroshot",),
     ("reproduce", "overview", "doctor", "consistent", "encoders_cli"),
     ("keep",),
     ("presets", "export"),
     ("stages",),
     ("claims",),
     ("studies", "report"),
-    ("continual_similarity", "continual_features"),
+    ("continual_similarity", "continual_features", "continual_rates", "continual_between"),
     ("continual_measures",),
-    ("continual_training",),
+    ("continual_training", "continual_layers", "continual_drawn"),
     ("continual_start",),
-    ("sequence_bounds",),
+    ("retrieval_measures",),
+    ("retrieval_training",),
+    ("retrieval_models",),
+    ("retrieval_lookup",),
+    ("retrieval_start",),
+    ("sequence_runs", "sequence_basis"),
+    ("sequence_bounds", "sequence_beside"),
     ("sequence_training", "sequence_measures"),
+    ("sequence_handed",),
     ("sequence_seams", "sequence_distilling"),
     ("sequence_carried",),
+    ("sequence_heads",),
     ("sequence_start",),
     ("transfer", "subsets", "adapt_start", "adapt_training", "adapt_measures", "continual_pools"),
-    ("sequence_methods",),
+    ("sequence_methods", "retrieval_arms"),
     ("embed",),
     ("pretrain",),
     ("prepare",),
     ("prefix", "stacked"),
     ("bank", "bank_out", "bank_key", "bank_files"),
-    ("train", "parallel", "solve"),
+    ("train", "parallel", "solve", "sequence_resume"),
     ("adapt", "measure"),
     ("models", "data"),
     ("config",),
@@ -47,12 +59,22 @@ LAYERS = (  # highest first; a folder stands for all its modules
 )
 MAY_READ_CONFIG = {
     *("cli", "reproduce", "overview", "doctor", "presets", "export", "keep", "stages"),
+    "launch",
     *("studies", "pretrain", "prepare", "transfer", "config", "embed", "encoders_cli"),
-    *("adapt_start", "adapt_training", "adapt_measures", "cli_encoders"),
+    *(
+        "adapt_start",
+        "adapt_training",
+        "adapt_measures",
+        "cli_encoders",
+        "cli_zeroshot",
+        "zeroshot",
+    ),
     *("continual_pools", "continual_start", "continual_training", "continual_measures"),
-    *("continual_similarity", "continual_features"),
+    *("continual_similarity", "continual_features", "continual_rates", "continual_between"),
     *("sequence_start", "sequence_training", "sequence_seams", "sequence_distilling"),
-    *("sequence_bounds", "sequence_methods"),
+    *("sequence_bounds", "sequence_methods", "sequence_beside", "sequence_handed"),
+    *("sequence_runs", "sequence_basis"),
+    *("retrieval_arms", "retrieval_start", "retrieval_training"),
     "claims",  # the reader of YAML alone
 }
 
@@ -131,8 +153,9 @@ def test_environment_variables_are_read_in_run_alone() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
-    # cli writes its options there for the stages, reproduce hands it to DVC
-    assert readers == {"carryover.run", "carryover.cli", "carryover.reproduce"}
+    # cli writes its options there for the stages, reproduce and launch hand it to what they start
+    started = {"carryover.reproduce", "carryover.launch", "carryover.launch_slurm"}
+    assert readers == {"carryover.run", "carryover.cli"} | started
 
 
 def test_torch_is_not_imported_where_help_passes() -> None:

@@ -18,7 +18,7 @@ NAMES = list(PIPELINE["stages"])
 PRESETS = sorted(path.stem for path in (REPOSITORY / "presets").glob("*.yaml"))
 ITEM = {"data": "${item.name}", "pretrain": "${key}", "embed": "${key}"}
 ITEM |= {"cuts": "${item.setting}", "adapt": "${item.way}", "continual": "${item.trained}"}
-ITEM |= {"sequence": "${item.way}"}
+ITEM |= {"sequence": "${item.way}", "retrieval": "${item.model}"}
 KEPT = ("src/", "claims/", "results", "reports/bench/")  # what is in git and made by no stage
 
 
@@ -76,7 +76,7 @@ def test_every_dependency_that_is_no_source_is_made_by_a_stage() -> None:
     values |= {"${item.dataset}": "X", "${cuts.dataset}": "X", "${cuts.pretrained}": "X"}
     values |= {"${clusters.dataset}": "X", "${clusters.pretrained}": "X"}
     values |= {"${item.way}": "X", "${adapt.encoder}": "X", "${item.trained}": "X"}
-    values |= {"${sequence.encoder}": "X"}
+    values |= {"${sequence.encoder}": "X", "${item.model}": "X", "${retrieval.dataset}": "X"}
 
     def plain(path: str) -> str:
         for name, value in values.items():

@@ -60,11 +60,16 @@ def test_a_preset_names_the_networks_encoders_and_sets_of_its_studies_alone(
     encoders |= {tree["sequence"]["encoder"]}
     encoders -= {None}
     sources = [tree["encoders"][name]["source"] for name in encoders]
+    retrieval = tree["retrieval"]
+    starts = [start for each in (retrieval["starts"] or {}).values() for start in each.values()]
+    sources += [entry["source"] for entry in (retrieval["memory"]["encoder"], *starts)]
     used |= {s.removeprefix("pretrain:") for s in sources if s.startswith("pretrain:")}
     assert set(tree["pretrain"]) == used
     assert set(tree["encoders"]) == encoders
-    sets = {tree[study]["dataset"] for study in ("cuts", "clusters", "adapt")}
-    sets |= {recipe["dataset"] for recipe in tree["pretrain"].values()}
+    sets = {tree[study]["dataset"] for study in ("cuts", "clusters", "adapt", "retrieval")}
+    sets |= {retrieval["memory"]["other"]} - {None}
+    for recipe in tree["pretrain"].values():
+        sets |= set(recipe.get("datasets") or [recipe["dataset"]])
     sets |= {name for entry in tree["encoders"].values() for name in entry["datasets"]}
     sets |= {tree["sequence"]["distill"][key] for key in ("reference", "sentences_of")}
     assert set(tree["data"]["names"]) == sets
@@ -110,7 +115,8 @@ def test_unknown_names_are_refused(checkout: Checkout) -> None:
         presets.apply("big", "")
     with pytest.raises(
         ConfigError,
-        match="--study: expected one of cuts, clusters, adapt, continual, sequence, got 'cut'",
+        match="--study: expected one of cuts, clusters, adapt, continual, sequence, retrieval, "
+        "got 'cut'",
     ):
         presets.apply("mini", "cut")
     assert checkout.params.read_bytes() == before

@@ -18,7 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from carryover import provenance, run, sequence_measures, sequence_training
+from carryover import (
+    provenance,
+    run,
+    sequence_measures,
+    sequence_runs,
+    sequence_training,
+    train,
+)
 from carryover.config import params as config
 from carryover.config import sequence as names
 from carryover.data import store
@@ -28,7 +35,6 @@ from carryover.rows import Row, read_rows
 from carryover.sequence_methods import METHODS, item_of, needs_reference
 from carryover.sequence_start import load_start
 from carryover.stages import PARAMS, run_stage
-from carryover.studies import sequence
 from conftest import Checkout
 
 GOLDEN = Path(__file__).parent / "golden" / "sequence.json"
@@ -156,22 +162,89 @@ def test_predictions_give_the_accuracies_of_the_rows(run_methods: Runs) -> None:
     rows = run_methods("zero-shot", "finetune", **ONE_RATE)
     table = pq.read_table("data/predictions/sequence/plain/predictions.parquet").to_pydict()
     assert list(table) == [
-        *("order", "method", "seed", "after", "task", "dataset", "id", "label", "prediction"),
-        *("label_probability", "prediction_probability", "top5"),
+        *("order", "method", "seed", "after", "mix", "step", "task", "dataset", "id", "label"),
+        *("prediction", "label_probability", "prediction_probability", "top5"),
     ]
-    assert len(table["id"]) == (1 + 3) * sum(IMAGES.values())
+    assert len(table["id"]) == (1 + 3 + 2 * 3) * sum(IMAGES.values())  # mixed three ways, twice
     right: dict[Any, list[bool]] = {}
-    for method, after, dataset, label, prediction, low, high in zip(
-        *(table[k] for k in ("method", "after", "dataset", "label", "prediction")),
+    for method, after, mix, dataset, label, prediction, low, high in zip(
+        *(table[k] for k in ("method", "after", "mix", "dataset", "label", "prediction")),
         *(table[k] for k in ("label_probability", "prediction_probability")),
         strict=True,
     ):
-        right.setdefault((method, after, dataset), []).append(label == prediction)
+        right.setdefault((method, after, dataset, mix), []).append(label == prediction)
         assert (low == high) if label == prediction else (low <= high)
     for method in ("zero-shot", "finetune"):
         for (after, name), value in matrix(rows, method).items():
-            hits = right[method, after, name]
+            hits = right[method, after, name, None]
             assert sum(hits) / len(hits) == pytest.approx(value, abs=1e-9)
+    half = {(r.cell["after"], r.cell["dataset"]): r.value for r in rows if mixed_in(r) == 0.5}
+    assert len(half) == 4
+    for (after, name), value in half.items():
+        hits = right["finetune", after, name, 0.5]
+        assert sum(hits) / len(hits) == pytest.approx(value, abs=1e-9)
+
+
+def mixed_in(row: Row) -> float | None:
+    return row.cell.get("mix") if row.metric == "mixed_accuracy" else None
+
+
+def test_mixed_weights_go_from_zero_shot_to_the_tuned_model(run_methods: Runs) -> None:
+    rows = run_methods("finetune", **ONE_RATE)
+    plain = matrix(rows, "finetune")
+    found = {
+        (r.cell["after"], r.cell["dataset"], mixed_in(r)): r.value
+        for r in rows
+        if r.metric == "mixed_accuracy"
+    }
+    assert len(found) == 2 * 2 * 3
+    for after, name, mix in found:
+        if mix == 0.5:
+            continue
+        assert found[after, name, mix] == plain[after if mix else 0, name]
+    ends = (plain[0, "digits"], plain[2, "digits"])
+    assert found[2, "digits", 0.5] not in ends
+
+
+def on_the_way(rows: list[Row], method: str) -> dict[tuple[int, int, str], float]:
+    return {
+        (r.cell["after"], r.cell["step"], r.cell["dataset"]): r.value
+        for r in rows
+        if (r.metric, r.cell["method"]) == ("accuracy_on_the_way", method)
+    }
+
+
+def test_tests_on_the_way_end_at_those_after_sets_and_change_nothing(run_methods: Runs) -> None:
+    given = {"curves__eval_methods": ["zscl", "zscl-plain"]}
+    rows = run_methods("zscl", "zscl-plain", curves__eval_every=3, **given, **ONE_RATE)
+    for method in ("zscl", "zscl-plain"):
+        found, plain = on_the_way(rows, method), matrix(rows, method)
+        times = [(0, 0), (0, 3), (0, 6), (0, 8), (1, 3), (1, 6), (1, 8)]
+        assert sorted(found) == [(*time, name) for time in times for name in sorted(IMAGES)]
+        for name in IMAGES:
+            assert found[0, 0, name] == plain[0, name]
+            assert found[0, 8, name] == plain[1, name]
+            assert found[1, 8, name] == plain[2, name]
+        assert found[0, 3, "digits"] != plain[0, "digits"]
+    without = run_methods("zscl", "zscl-plain", curves__eval_every=0)
+    assert not on_the_way(without, "zscl")
+    for method in ("zscl", "zscl-plain"):
+        assert matrix(without, method) == matrix(rows, method)
+
+
+def test_features_of_the_same_few_test_images_are_kept_and_mapped(run_methods: Runs) -> None:
+    run_methods("zero-shot", "finetune", **ONE_RATE)
+    table = pq.read_table("data/predictions/sequence/plain/features.parquet").to_pydict()
+    lines = Path("reports/sequence/runs/plain/tsne.csv").read_text().splitlines()
+    assert lines[0] == "order,method,seed,dataset,id,label,x,y"
+    assert table["method"] == ["zero-shot"] * 12 + ["finetune"] * 12
+    assert [line.split(",")[1] for line in lines[1:]] == table["method"]
+    assert table["id"][:12] == table["id"][12:]
+    z = torch.tensor(table["embedding"])
+    assert torch.allclose(z.norm(dim=1), torch.ones(24), atol=1e-5)
+    assert not torch.allclose(z[:12], z[12:], atol=1e-3)
+    run_methods("finetune", curves__map_images=0)
+    assert len(Path("reports/sequence/runs/plain/tsne.csv").read_text().splitlines()) == 1
 
 
 def test_summaries_are_those_of_the_matrix(run_methods: Runs) -> None:
@@ -308,13 +381,60 @@ def test_adapters_train_fewer_numbers_the_more_they_share(run_methods: Runs) -> 
     assert counts == [3 * 4 * (4 * 64 + 2 * 160), 4 * (4 * 64 + 2 * 160), 4 * (64 + 2 * 160)]
 
 
-@pytest.mark.parametrize("mode", ["image", "text"])
-def test_one_network_alone_can_train(run_methods: Runs, mode: str) -> None:
-    rows = run_methods("finetune", train_mode=mode, **ONE_RATE)
-    whole = run_methods("finetune", train_mode="whole")
+TRAINED = {  # by mode: whether the image network, the text network and a head train
+    "whole": (True, True, False),
+    "image": (True, False, False),
+    "text": (False, True, False),
+    "image-fc": (True, False, True),
+    "image-fc-fixed": (True, False, False),
+    "fc": (False, False, True),
+}
+
+
+@pytest.mark.parametrize("mode", TRAINED)
+def test_what_the_mode_names_trains_alone(
+    run_methods: Runs, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    moved: list[tuple[set[str], bool]] = []
+    train_task = sequence_runs.train_task
+
+    def noted(*given: Any, **named: Any) -> Any:
+        start, place, before = given[1], given[3], given[5]
+        carried, tested = train_task(*given, **named)
+        names = {
+            "visual" if name.startswith("visual.") else "text"
+            for name, tensor in carried.weights.items()
+            if not torch.equal(tensor, before.weights[name])
+        }
+        task = start.tasks[place.task.name]
+        first = start.encoder.logit_scale * task.class_weights
+        head = carried.heads.get(place.task.name, {"weight": first})
+        moved.append((names, not torch.equal(head["weight"], first)))
+        assert bool(carried.heads) == (mode in ("image-fc", "image-fc-fixed", "fc"))
+        return carried, tested
+
+    monkeypatch.setattr(sequence_runs, "train_task", noted)
+    rows = run_methods("finetune", train_mode=mode, items=["plain"], **ONE_RATE)
+    image, text, head = TRAINED[mode]
+    wanted = {name for name, trains in (("visual", image), ("text", text)) if trains}
+    assert moved == [(wanted, head)] * 2
     m = matrix(rows, "finetune")
     assert m[1, "digits"] != m[0, "digits"]
-    assert of(rows, "finetune", "trained_numbers") < of(whole, "finetune", "trained_numbers")
+    if mode == "fc":
+        assert m[2, "digits"] == m[1, "digits"]  # nothing of it changes any more
+        assert m[1, "letters"] == m[0, "letters"]
+        assert of(rows, "finetune", "forgetting") == 0
+
+
+def test_heads_start_as_zero_shot_and_go_with_every_average(run_methods: Runs) -> None:
+    item = ("wise-ft", "wise-at-test", "running-mean", "moving-average", "task-mean")
+    heads = {"train_mode": "image-fc", "items": ["average"]}
+    rows = run_methods(*item, updates=2, **heads, **STILL)
+    for method in item:
+        m = matrix(rows, method)
+        assert all(m[after, name] == m[0, name] for after, name in m)
+    rows = run_methods(*item, updates=8, **ONE_RATE)
+    assert all(matrix(rows, method)[1, "digits"] != m[0, "digits"] for method in item)
 
 
 def test_frozen_heads_learn_each_set_once_and_forget_nothing(run_methods: Runs) -> None:
@@ -337,7 +457,7 @@ def test_the_rate_by_which_fine_tuning_learns_best_is_taken_by_all(
         tried.append((cell.method, cell.lr))
         return {"accuracy": 0.5, "loss": abs(cell.lr - 0.002)}
 
-    monkeypatch.setattr(sequence, "validated", validated)
+    monkeypatch.setattr(sequence_runs, "validated", validated)
     rows = run_methods("zscl-plain", "wc", updates=1, lrs__full=[0.001, 0.002, 0.003])
     assert of(rows, "zscl-plain", "lr") == of(rows, "wc", "lr") == 0.002
     assert tried == [("finetune", 0.001), ("finetune", 0.002), ("finetune", 0.003)]
@@ -352,9 +472,9 @@ def test_rates_are_not_chosen_on_test_images(
     run_methods: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    accuracy = sequence.set_accuracy
+    accuracy = sequence_runs.set_accuracy
     monkeypatch.setattr(
-        sequence,
+        sequence_runs,
         "set_accuracy",
         lambda *given: (seen.append(len(given[3])), accuracy(*given))[1],
     )
@@ -408,13 +528,13 @@ def test_a_killed_run_goes_on_with_its_next_task_and_ends_with_the_same_bytes(
     whole = path.read_bytes()
     path.unlink()
     begun: list[tuple[str, int]] = []
-    train_task, fit = sequence.train_task, sequence_training.fit
+    train_task, fit = sequence_runs.train_task, sequence_training.fit
 
-    def noted(*given: Any) -> Any:
+    def noted(*given: Any, **named: Any) -> Any:
         if where == "between" and len(begun) == 3:
             raise KeyboardInterrupt
         begun.append((given[3].cell.name, given[3].number))
-        return train_task(*given)
+        return train_task(*given, **named)
 
     def cut_off(*given: Any, **named: Any) -> Any:
         if where == "inside" and len(begun) == 4:
@@ -428,7 +548,7 @@ def test_a_killed_run_goes_on_with_its_next_task_and_ends_with_the_same_bytes(
             named["after_step"] = stops
         return fit(*given, **named)
 
-    monkeypatch.setattr(sequence, "train_task", noted)
+    monkeypatch.setattr(sequence_runs, "train_task", noted)
     monkeypatch.setattr(sequence_training, "fit", cut_off)
     with pytest.raises(KeyboardInterrupt):
         run_stage("sequence", "distill")
@@ -440,6 +560,56 @@ def test_a_killed_run_goes_on_with_its_next_task_and_ends_with_the_same_bytes(
     run_stage("sequence", "distill")
     assert begun == [("icarl/1/0", 2)]
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("item", ["distill", "average", "lora", "ogd", "heads"])
+def test_a_task_that_was_cut_off_goes_on_inside_and_ends_with_the_same_bytes(
+    run_methods: Runs, monkeypatch: pytest.MonkeyPatch, item: str
+) -> None:
+    methods = {
+        "distill": ("zscl",),
+        "average": ("moving-average", "running-mean-wise"),
+        "lora": ("zscl-lora-shared",),
+        "ogd": ("zscl-ogd",),
+        "heads": ("zscl",),
+    }[item]
+    changes: dict[str, Any] = {"batch_size": 40, "curves__eval_methods": ["zscl"]}
+    changes |= {"ogd__version": "published", "average__pull_anchor": "moving"}
+    changes |= {"train_mode": "image-fc", "items": ["distill"]} if item == "heads" else {}
+    rows = run_methods(*methods, **changes, **ONE_RATE)
+    path = Path("reports/sequence/runs") / item_of(methods[0]) / "rows.jsonl"
+    whole = path.read_bytes()
+    path.unlink()
+    monkeypatch.setattr(train, "SNAPSHOT_SECONDS", 0.0)
+    fit = sequence_training.fit
+    steps: list[int] = []
+    begun: list[int] = []
+
+    def cut_off(*given: Any, **named: Any) -> Any:
+        step = named["after_step"]
+
+        def stops(updates: int) -> None:
+            step(updates)
+            steps.append(updates)
+            if (
+                not begun and len(steps) == 8 + 7
+            ):  # in the second task, past its first pass over the images
+                raise KeyboardInterrupt
+
+        named["after_step"] = stops
+        return fit(*given, **named)
+
+    monkeypatch.setattr(sequence_training, "fit", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("sequence", item_of(methods[0]))
+    begun += steps
+    steps.clear()
+    run_stage("sequence", item_of(methods[0]))
+    assert begun == [*range(1, 9), *range(1, 8)]
+    assert steps[0] > 1  # not from the task's start
+    assert steps[: 8 - steps[0] + 1] == list(range(steps[0], 9))
+    assert path.read_bytes() == whole
+    assert rows
 
 
 def test_the_start_has_what_its_parameters_say(embedded: Checkout) -> None:
@@ -492,6 +662,10 @@ def test_reference_sentences_that_are_not_there_are_refused(run_methods: Runs) -
         ({"distill.teachers": {"zscl": "previous"}}, r"distill\.teachers: expected an entry each"),
         ({"distill.reference": "shapes"}, r"sequence\.distill\.reference: expected one of digits"),
         ({"datasets": ["digits", "letters", "world"]}, r"sequence\.datasets\[2\]: expected one of"),
+        ({"curves.mixes": [0.5, 2.0]}, r"curves\.mixes\[1\]: expected a number in 0\.\.1, got 2"),
+        ({"curves.eval_methods": ["joint"]}, r"curves\.eval_methods\[0\]: expected a method that"),
+        ({"curves.mix_after": [3]}, r"curves\.mix_after\[0\]: expected 1 to 2, the sets of the"),
+        ({"train_mode": "fc"}, r"methods\.plain\[2\]: expected a method that can train a head of"),
         ({"encoder": "clip"}, r"sequence\.encoder: expected one of clip-nano, got 'clip'"),
     ],
 )

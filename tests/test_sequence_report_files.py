@@ -20,6 +20,7 @@ from carryover.report import (
     sequence_lines,
     sequence_maps,
     sequence_published,
+    sequence_tsne,
 )
 from carryover.report.page_sequence import SEQUENCE
 from carryover.report.sequence_intervals import measure
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 RELEASED = REPOSITORY / "claims/released"
 AVERAGED = Run("1", "wise-ft", "average")
-NAMES = ["matrix", "tasks", "transfer-last", "backward", "mixing", "steps"]
+NAMES = ["matrix", "tasks", "transfer-last", "backward", "mixing", "steps", "tsne"]
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,9 @@ def test_a_mixing_curve_has_trained_and_other_sets() -> None:
     assert (first, last) == pytest.approx((1 / 3, 1 / 3 + 0.25 + 0.005), abs=1e-3)
     assert float(other.get_ydata()[-1]) == pytest.approx(0.55 - 0.1 + 0.005, abs=1e-3)
     assert legend(figure) == ["sets trained", "sets not trained", "after 3 sets"]
+    assert "interval over test images and 2 seeds" in figure._supxlabel.get_text()
+    single = sequence_curves.mixing(from_rows([*run("average", "wise-ft"), *mixed(seeds=1)]))
+    assert "interval over test images (1 seed)" in single._supxlabel.get_text()
 
 
 def test_mixed_and_early_tests_are_in_no_matrix() -> None:
@@ -163,6 +167,32 @@ def test_steps_of_all_sets_lie_end_to_end() -> None:
     assert (own.get_x(), own.get_x() + own.get_width()) == (40, 80)
 
 
+def write_maps(path: Path, *methods: str) -> None:
+    """Two images of each of two sets on each method's map."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["order,method,seed,dataset,id,label,x,y"]
+    for i, method in enumerate(methods):
+        for dataset in ("digits", "letters"):
+            lines += [f"1,{method},0,{dataset},{j},0,{i + j},{-j}" for j in range(2)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_a_map_has_a_panel_a_method_and_a_colour_a_set(tmp_path: Path) -> None:
+    write_maps(tmp_path / "b.csv", "zscl")
+    write_maps(tmp_path / "a.csv", "zero-shot", "finetune")
+    found = sequence_tsne.read_maps([tmp_path / "b.csv", tmp_path / "a.csv"])
+    assert list(found) == ["zero-shot", "finetune", "zscl"]
+    assert found["finetune"][1] == ("digits", 2.0, -1.0)
+    figure = sequence_tsne.maps(found)
+    assert titles(figure) == [
+        *("before any set (n = 4)", "finetune, after all sets (n = 4)"),
+        "zscl, after all sets (n = 4)",
+    ]
+    assert legend(figure) == ["digits", "letters"]
+    places = [tuple(map(float, xy)) for xy in figure.axes[1].collections[0].get_offsets()]
+    assert places == [(1.0, 0.0), (2.0, -1.0)]
+
+
 def test_what_has_no_rows_says_so() -> None:
     nothing = from_rows(run("plain", "zero-shot"))
     for figure, why in (
@@ -170,6 +200,7 @@ def test_what_has_no_rows_says_so() -> None:
         (sequence_dots.backward(nothing), "no backward transfer of any method"),
         (sequence_curves.mixing(nothing), "no tests of mixed weights"),
         (sequence_curves.steps(nothing), "no tests between the ends of sets"),
+        (sequence_tsne.maps({}), "no maps: sequence.curves.map_images is 0"),
     ):
         assert [text.get_text() for text in figure.axes[0].texts] == [why]
 
@@ -230,6 +261,7 @@ def test_the_stage_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.Monke
     for item in METHODS:
         found = [each for each in rows(item, seeds=2) if each.cell["order"] == "2"]
         write_rows(sequence_report.rows_of(item), found)
+        write_maps(sequence_report.rows_of(item).with_name("tsne.csv"), item)
     sequence_report.RELEASED.mkdir(parents=True)
     for name in ("sequence.csv", "sequence-thesis.csv"):
         (sequence_report.RELEASED / name).write_text((RELEASED / name).read_text())

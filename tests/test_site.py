@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -282,10 +283,17 @@ def test_a_study_without_rows_says_so_and_what_is_missing(page: str) -> None:
     assert "no rows of sequence-m4 with mini" in part
     assert AGREES in part
     assert "The original's protocol and the corrected one." in html.unescape(part)
-    retrieval = page[page.index('<section class="study" id="retrieval"') :]
-    assert "what a corrected run is to do." in retrieval[: retrieval.index("</section>")]
     adapt = page[page.index('<section class="study" id="adapt"') :]
     assert "lists no claims" in adapt[: adapt.index("</section>")]
+
+
+def test_a_study_without_figures_and_rows_says_what_is_to_be_done(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STUDIES, "retrieval", replace(STUDIES["retrieval"], figures={}))
+    page = site.page()
+    part = page[page.index('<section class="study" id="retrieval"') :]
+    assert "what a corrected run is to do." in part[: part.index("</section>")]
 
 
 def test_ours_stand_beside_the_published(page: str) -> None:
@@ -359,7 +367,7 @@ CLAIMED = {entry["study"] for entry in CLAIMS}
 
 def test_every_table_offers_csv_and_latex(page: str) -> None:
     tables = page.count("<table")
-    assert tables == 1 + 10 + 1 + 6 + 1  # scorecard, reports, comparison, faults, both protocols
+    assert tables == 1 + 12 + 1 + 6 + 1  # scorecard, reports, comparison, faults, both protocols
     lists = 3 + 1  # claims of three studies, of all
     assert page.count('.csv" href="data:text/csv') == tables + lists
     assert page.count('.tex" href="data:text/x-tex') == tables + lists

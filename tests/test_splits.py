@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset, random_split
 
-from carryover.data.splits import balanced_subset, expect_left, hold_out, with_test
+from carryover.data.splits import (
+    balanced_subset,
+    expect_left,
+    hold_out,
+    random_parts,
+    with_test,
+)
 from carryover.errors import ConfigError, DataError
 from image_files import SHARED
 
@@ -144,3 +150,18 @@ def test_published_sizes_of_the_sampled_sets(name: str, classes: Sequence[int]) 
     # The packed files are grouped by class, the official ones are not, so the same permutation
     # leaves other class counts in train, and the whole of it differs by some images.
     assert sizes[4] == pytest.approx(published[4], rel=0.002)
+
+
+def test_random_parts_are_those_of_torch() -> None:
+    rows = torch.arange(101)
+    generator = torch.Generator().manual_seed(42)
+    train, _ = random_split(TensorDataset(rows), [80, 21], generator=generator)
+    found = random_parts(101, 0.8, 42)
+    assert [row for row, part in enumerate(found) if part == "train"] == sorted(train.indices)
+    assert (found.count("train"), found.count("test")) == (80, 21)
+    assert random_parts(101, 0.8, 43) != found
+
+
+def test_random_parts_have_the_published_sizes() -> None:
+    for count, train in ((8677, 6941), (27_000, 21_600), (108_754, 87_003)):
+        assert random_parts(count, 0.8, 42).count("train") == train

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from carryover import prepare
 from carryover.config.data import Data
-from carryover.data import store
+from carryover.data import shards, store
 from carryover.data.catalog import Source, expect_known, resolve
 from carryover.data.images import Encoded, decode
 from carryover.data.sources import parquet
@@ -113,7 +113,7 @@ def test_the_digest_does_not_depend_on_the_shards(
     source = request.getfixturevalue(kind)
     whole = prepared(tmp_path, source)
     wanted = store.load(tmp_path / "pets", "train")
-    monkeypatch.setattr(store, "SHARD_BYTES", 80)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 80)
     cut = prepared(tmp_path, source)
     assert len(cut["splits"]["train"]["files"]) > len(whole["splits"]["train"]["files"])
     assert cut["digest"] == whole["digest"] == store.check(tmp_path / "pets")["digest"]

@@ -185,7 +185,7 @@ def sized(images: Images, encoder: Encoder) -> UInt8[Tensor, "n c h w"]:
         x = to_size(to_rgb(images.image(row)[None].float() / 255))
         return (x[0] * 255).round().to(torch.uint8)
 
-    with run.alone(f"pixels-{name}.lock", "process that decodes these images"):
+    with run.alone(f"pixels-{name}.lock", "process that decodes these images", wait=True):
         if not path.exists():
             partial = path.with_suffix(".partial")
             try:

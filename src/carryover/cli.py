@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from carryover import __version__, cli_encoders
+from carryover import __version__, cli_encoders, cli_launch, cli_zeroshot
 from carryover.errors import KitError, pick
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sets: list, check, prepare.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 cli_encoders.add(app)
+cli_zeroshot.add(app)
+cli_launch.add(app)
 claims_app = typer.Typer(help="Published claims: list, verify, accept.", no_args_is_help=True)
 app.add_typer(claims_app, name="claims")
 

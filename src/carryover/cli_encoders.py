@@ -9,11 +9,12 @@ import typer
 
 
 def add(app: typer.Typer) -> None:
-    """Add ``encoders``, ``layers``, ``embed`` and ``weights convert`` to the command line."""
+    """Add ``encoders``, ``layers``, ``embed`` and ``weights …`` to the command line."""
     for command in (encoders, layers, embed):
         app.command()(command)
     weights = typer.Typer(help="Weights of encoders.", no_args_is_help=True)
     weights.command("convert")(weights_convert)
+    weights.command("basis")(weights_basis)
     app.add_typer(weights, name="weights")
 
 
@@ -41,13 +42,33 @@ def layers(
 
 
 def weights_convert(
-    file: Annotated[Path, typer.Argument(help="Archive of OpenAI's, as downloaded.")],
+    file: Annotated[Path, typer.Argument(help="OpenAI's archive, or a grad_NAME.pth.")],
     out: Annotated[Path | None, typer.Option(help="Where to; beside it by default.")] = None,
+    basis: Annotated[
+        str, typer.Option(help="The file holds OGD's raw gradients: joint or tensor.")
+    ] = "",
 ) -> None:
-    """Turn OpenAI's TorchScript archive, if its sha256 is the official one, into safetensors."""
+    """Turn OpenAI's TorchScript archive, if its sha256 is the official one, into safetensors.
+
+    With --basis: the original's raw gradients into an orthonormal basis (docs/ogd.md).
+    """
     from carryover.encoders_cli import convert
 
-    print(convert(file, out or file.with_suffix(".safetensors")))
+    print(convert(file, out or file.with_suffix(".safetensors"), basis))
+
+
+def weights_basis(
+    encoder: Annotated[str, typer.Argument(help="Encoder of params.yaml, as trained.")],
+    dataset: Annotated[str, typer.Argument(help="Prepared data set that it was trained on.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    earlier: Annotated[Path | None, typer.Option(help="Basis of sets trained before.")] = None,
+) -> None:
+    """Write OGD's basis of a data set: directions that keep what an encoder says of it."""
+    from carryover.config import params as config
+    from carryover.sequence_basis import write_basis
+    from carryover.stages import PARAMS
+
+    print(write_basis(config.read(PARAMS), encoder, dataset, out, earlier))
 
 
 def embed(

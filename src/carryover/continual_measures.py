@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from carryover.adapt.avalanche import AfterTask
 from carryover.adapt.children import trained_parameters
 from carryover.config.continual_arms import Arm
+from carryover.continual_drawn import Number
 from carryover.continual_pools import Pool
 from carryover.continual_training import Trained
 from carryover.data.streams import Stream
@@ -23,26 +24,22 @@ from carryover.files import write_bytes
 from carryover.measure import streams
 from carryover.measure.calibration import calibration_error
 
-Number = tuple[str, str, dict[str, int], float, int]  # split, metric, axes, value, n
-
 AVALANCHES = ("Top1_Acc_Stream", "StreamForgetting", "StreamBWT", "StreamForwardTransfer")
 BINS = 15  # of the calibration error, as Guo et al. 2017 have it
 
 
 def measured(trained: Trained, arm: Arm, pool: Pool, strategy: str, memory: int) -> list[Number]:
-    """Numbers of a reported training, experience after experience, then of the whole stream."""
+    """Numbers of a reported training, experience after experience, then of the whole stream.
+
+    Of one that diverged: of the experiences that were whole, and of the last one what a network
+    does that always names the first class.
+    """
     stream, after = trained.stream, trained.after
     count = len(stream.tasks)
     found: list[Number] = [
         ("train", "trained_parameters", {}, float(trained_parameters(trained.network)), 0),
-        ("train", "diverged", {}, float(not after), 0),
+        ("train", "diverged", {}, float(trained.diverged), 0),
     ]
-    if not after:  # weights that are not finite: no output is above another, so the first class is
-        labels = pool.labels[torch.cat([task.test for task in stream.tasks]).unique()]
-        share = float((labels == 0).double().mean())
-        at = {"experience": count - 1}
-        found.append(("test", "accuracy", at, share, len(labels)))
-        return [*found, ("test", "is_constant", at, 1.0, len(labels))]
     matrix = np.full((count + 1, count), np.nan)
     for seen in after:
         right = seen.logits.argmax(1).cpu() == pool.labels[seen.rows.cpu()]
@@ -52,6 +49,12 @@ def measured(trained: Trained, arm: Arm, pool: Pool, strategy: str, memory: int)
         found += _tested(seen, pool, right, stream, matrix[: seen.experience + 2])
         if seen.experience >= 0:
             found += _shown(seen, stream, strategy, memory, arm.epochs)
+    if trained.diverged:  # weights that are not finite: no output is above another
+        labels = pool.labels[torch.cat([task.test for task in stream.tasks]).unique()]
+        share = float((labels == 0).double().mean())
+        at = {"experience": count - 1}
+        found.append(("test", "accuracy", at, share, len(labels)))
+        return [*found, ("test", "is_constant", at, 1.0, len(labels))]
     if count > 1 and not stream.shared_test:
         found += _of_stream(matrix, sum(len(task.test) for task in stream.tasks))
     return found
@@ -64,27 +67,36 @@ def _tested(
     stream: Stream,
     matrix: Float[np.ndarray, "rows t"],
 ) -> list[Number]:
-    """Numbers on test images after one experience; `matrix` ends with its row."""
+    """Numbers on test images after one experience; `matrix` ends with its row.
+
+    Accuracies after each; what one reads at the end of a stream, after the last alone.
+    """
     at, n = {"experience": seen.experience}, len(right)
     logits, labels = seen.logits.cpu().double(), pool.labels[seen.rows.cpu()]
     predicted = logits.argmax(1)
     found: list[Number] = [
         ("test", "accuracy", at, float(right.double().mean()), n),
-        ("test", "is_constant", at, float(len(predicted.unique()) == 1), n),
-        ("test", "nll", at, float(F.cross_entropy(logits, labels)), n),
-        ("test", "ece", at, calibration_error(logits.softmax(1), labels, BINS, "equal"), n),
     ]
+    ends = seen.experience == len(stream.tasks) - 1
+    if ends:
+        found += [
+            ("test", "is_constant", at, float(len(predicted.unique()) == 1), n),
+            ("test", "nll", at, float(F.cross_entropy(logits, labels)), n),
+            ("test", "ece", at, calibration_error(logits.softmax(1), labels, BINS, "equal"), n),
+        ]
     if not stream.shared_test and len(stream.tasks) > 1:
         found += [
             ("test", "task_accuracy", at | {"task": task}, float(value), len(each.test))
             for task, (each, value) in enumerate(zip(stream.tasks, matrix[-1], strict=True))
         ]
-    if seen.experience > 0 and not np.isnan(matrix[1:]).any():
+    if ends and seen.experience > 0 and not np.isnan(matrix[1:]).any():
         tasks = 1 if stream.shared_test else seen.experience
         first = [matrix[task + 1, task] for task in range(tasks)]
         lost = float(np.mean([value - matrix[-1, task] for task, value in enumerate(first)]))
         found.append(("test", "stream_forgetting", at, lost, n))
-    return found + [("test", name, at, value, 0) for name, value in _avalanches(seen).items()]
+    if ends:
+        found += [("test", name, at, value, 0) for name, value in _avalanches(seen).items()]
+    return found
 
 
 def _avalanches(seen: AfterTask) -> dict[str, float]:
@@ -103,7 +115,10 @@ def _avalanches(seen: AfterTask) -> dict[str, float]:
 def _shown(
     seen: AfterTask, stream: Stream, strategy: str, memory: int, epochs: int
 ) -> list[Number]:
-    """Numbers on the training images of one experience, of its last epoch and of each."""
+    """Numbers on the training images of one experience, of its last epoch and of each.
+
+    What the experience's own images give is told where others were shown too, and at the end.
+    """
     at, tasks = {"experience": seen.experience}, stream.tasks[: seen.experience + 1]
     earlier = sum(len(task.train) for task in tasks[:-1])
     current = len(tasks[-1].train)
@@ -114,14 +129,17 @@ def _shown(
     both = current + replayed
     if strategy == "joint":
         n["train_accuracy_current"] = both
+    ends = seen.experience == len(stream.tasks) - 1
     found: list[Number] = [
-        ("train", metric, at, value, n.get(metric, both)) for metric, value in seen.train.items()
+        ("train", metric, at, value, n.get(metric, both))
+        for metric, value in seen.train.items()
+        if metric != "train_accuracy_current" or replayed or ends
     ]
     for epoch, (loss, accuracy) in enumerate(seen.epochs[-epochs:]):
         there = at | {"epoch": epoch}
         found.append(("train", "epoch_loss", there, loss, both))
         found.append(("train", "epoch_accuracy", there, accuracy, both))
-    return [*found, ("train", "updates", at, float(seen.updates), both)]
+    return [*found, *([("train", "updates", at, float(seen.updates), both)] if ends else [])]
 
 
 def _of_stream(matrix: Float[np.ndarray, "rows t"], n: int) -> list[Number]:
@@ -138,7 +156,7 @@ def _of_stream(matrix: Float[np.ndarray, "rows t"], n: int) -> list[Number]:
 
 def score(trained: Trained, pool: Pool) -> list[float]:
     """How good a rate is, to choose by: accuracy on held-out images at the end, then -nll."""
-    if not trained.after:
+    if trained.diverged:
         return [0.0, 0.0]
     end = trained.after[-1]
     logits, labels = end.logits.cpu().double(), pool.labels[end.rows.cpu()]

@@ -15,7 +15,7 @@ from carryover.adapt.avalanche import AfterTask
 from carryover.adapt.children import left_by
 from carryover.adapt.freeze import freeze_
 from carryover.config.continual import Similarity
-from carryover.continual_measures import Number
+from carryover.continual_drawn import Number
 from carryover.continual_pools import Pool
 from carryover.continual_start import Inputs, Start
 from carryover.continual_training import Cell

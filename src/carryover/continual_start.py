@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from mmap import PAGESIZE
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -16,6 +19,7 @@ from carryover.config.continual import Continual
 from carryover.config.continual_arms import Arm
 from carryover.continual_pools import Pool, load_pool
 from carryover.data.images import Images
+from carryover.data.streams import Stream
 from carryover.data.transforms import to_rgb
 from carryover.embed import EMBEDDINGS, prepared
 from carryover.errors import DataError
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from carryover.config.params import Params
 
 RESIDENT = 2**30  # bytes of inputs that are kept in memory; more are read row by row
+TOUCHED = 2**26  # bytes read of files that are mapped before their pages are let go
+MADV_DONTNEED = 4  # Linux's mman-common.h
 AT_ONCE = 256  # images encoded together where nothing is stored
 
 Finish = Callable[[Tensor], Tensor]
@@ -39,13 +45,20 @@ class Inputs:
         parts: of all rows in order; memory mapped ones stay on the disk where all together are
             more than `RESIDENT` bytes.
         finish: of a part, what is still to be done with some of its rows.
+        mapped: the parts are files mapped into memory, which nothing writes to. Of those that stay
+            on the disk no more than about `TOUCHED` bytes are held at a time.
     """
 
     def __init__(
-        self, parts: Sequence[Tensor], finish: Sequence[Finish], device: torch.device
+        self,
+        parts: Sequence[Tensor],
+        finish: Sequence[Finish],
+        device: torch.device,
+        mapped: bool = False,
     ) -> None:
         small = sum(part.numel() * part.element_size() for part in parts) <= RESIDENT
         self.device = device
+        self.lets_go, self.touched = mapped and not small, 0
         self.parts = [part.to(device) if small else part for part in parts]
         self.finish = list(finish)
         kinds = {
@@ -57,6 +70,16 @@ class Inputs:
         self.ends, self.starts = ends, torch.cat([ends.new_zeros(1), ends[:-1]])
 
     def __call__(self, rows: Int64[Tensor, " b"]) -> Float[Tensor, "b ..."]:
+        found = self._read(rows)
+        if self.lets_go:
+            self.touched += found.numel() * found.element_size()
+            if self.touched > TOUCHED:
+                for part in self.parts:
+                    _let_go(part)
+                self.touched = 0
+        return found
+
+    def _read(self, rows: Int64[Tensor, " b"]) -> Float[Tensor, "b ..."]:
         if len(self.parts) == 1:
             part = self.parts[0]
             return self.finish[0](part[rows.to(part.device)].to(self.device))
@@ -73,6 +96,21 @@ class Inputs:
             found[where.to(self.device)] = x
         assert found is not None
         return found
+
+
+def _let_go(mapped: Tensor) -> None:
+    """Take the pages of a mapped file out of this process; the system may keep them (Linux only).
+
+    Pages that were read count as this process's memory until then, in the end the whole file.
+    """
+    try:
+        advise = ctypes.CDLL(None).madvise
+    except (OSError, AttributeError):
+        return
+    first = -(-mapped.data_ptr() // PAGESIZE) * PAGESIZE  # whole pages of this tensor alone
+    last = (mapped.data_ptr() + mapped.numel() * mapped.element_size()) // PAGESIZE * PAGESIZE
+    if sys.platform == "linux" and last > first:
+        advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_DONTNEED)
 
 
 def load_encoder(params: Params, name: str, device: torch.device) -> Encoder:
@@ -110,7 +148,7 @@ def embeddings_of(
     Raises:
         DataError: stored embeddings of other images.
     """
-    entry, found = params.encoders[name], []
+    entry, found = params.encoders[name], list[Tensor]()
     for images, place in zip(pool.parts, pool.stored, strict=True):
         if place is None:
             made = bank.embed(
@@ -127,8 +165,8 @@ def embeddings_of(
             made = bank_out.read(EMBEDDINGS / name, *place, Feature(kind))
             if made.data != images.digest:
                 raise stale(name)
-        found.append(made.values)
-    return Inputs(found, [Tensor.float] * len(found), device)
+        found += made.shards
+    return Inputs(found, [Tensor.float] * len(found), device, mapped=True)
 
 
 def encoded_again(pool: Pool, encoder: Encoder, kind: Kind, device: torch.device) -> Inputs:
@@ -168,12 +206,14 @@ class Start:
     Attributes:
         pools: by stream and protocol; protocols that leave pixels as they are share one.
         inputs: by stream, protocol, encoder and feature; "" for the images themselves.
+        streams: experiences by what they are made from; filled by trainings.
     """
 
     encoders: dict[str, Encoder]
     pools: dict[tuple[str, str], Pool]
     inputs: dict[tuple[str, str, str, str], Inputs]
     device: torch.device
+    streams: dict[tuple[Any, ...], Stream] = field(default_factory=dict)
 
     def pool(self, study: Continual, stream: str, protocol: str) -> Pool:
         return self.pools[stream, pool_name(study, protocol)]

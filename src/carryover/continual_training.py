@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from carryover import run
-from carryover.adapt.avalanche import AfterTask, Settings, run_stream
+from carryover.adapt.avalanche import AfterTask, Settings, Stopped, run_stream
 from carryover.adapt.children import freeze_unreached_, left_by
 from carryover.adapt.freeze import freeze_
 from carryover.config.continual import Continual
@@ -20,7 +20,7 @@ from carryover.config.continual_arms import NO_HEAD, OWN_HEAD, Arm
 from carryover.continual_pools import Pool, stream_of
 from carryover.continual_start import Inputs, Start
 from carryover.data.streams import Stream
-from carryover.errors import ConfigError, Diverged
+from carryover.errors import ConfigError
 from carryover.models.depth import depth_of
 from carryover.models.encoders import Encoder
 from carryover.models.features import Feature, read
@@ -66,12 +66,14 @@ class Trained:
     """A network after a stream.
 
     Attributes:
-        after: what was seen after each experience; empty where training diverged.
+        after: what was seen after each experience that was whole.
+        diverged: whether a loss was not finite in the experience after those.
         stream: as it was trained on; with a rate to try its test rows are held-out training rows.
     """
 
     network: nn.Module
     after: list[AfterTask]
+    diverged: bool
     stream: Stream
 
 
@@ -90,22 +92,16 @@ def train(
         DataError: images that cannot be made into this stream.
     """
     study = params.continual
-    arm, protocol = study.arms[cell.arm], study.protocols[cell.protocol]
+    arm = study.arms[cell.arm]
     pool = start.pool(study, cell.stream, cell.protocol)
     inputs = start.inputs_of(study, arm, cell.stream, cell.protocol)
-    held_out = None
-    if cell.lr:
-        purpose = f"continual/validation/{cell.stream}/{cell.seed}"
-        held_out = (study.validation_fraction, run.generator(params.seed, purpose))
-    stream = stream_of(
-        pool, protocol, drawn(params.seed, f"continual/stream/{cell.seed}"), held_out
-    )
+    stream = stream_for(params, start, cell)
     network = build(params, start, arm, pool, inputs, cell.seed).to(start.device)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser: torch.optim.Optimizer = (
         torch.optim.Adam(trained, lr)
         if arm.optimiser == "adam"
-        else torch.optim.SGD(trained, lr, momentum=arm.momentum)
+        else torch.optim.SGD(trained, lr, momentum=arm.momentum, fused=True)
     )
     snapshot = folder / f"{cell.slug}.pt"
     try:
@@ -121,11 +117,34 @@ def train(
             snapshot=snapshot,
             after_task=None if along is None else lambda experience: along(network, experience),
             before=not cell.lr,
+            test_each=not cell.lr,
         )
-    except Diverged:
-        after = []
+        diverged = False
+    except Stopped as stopped:
+        after, diverged = stopped.after, True
     snapshot.unlink(missing_ok=True)
-    return Trained(network, after, stream)
+    return Trained(network, after, diverged, stream)
+
+
+def stream_for(params: Params, start: Start, cell: Cell) -> Stream:
+    """A cell's experiences, made once for all strategies and rates that train on them.
+
+    Raises:
+        ConfigError, DataError: as `stream_of`.
+    """
+    study = params.continual
+    arm = study.arms[cell.arm]
+    protocol = arm.ordered(study.protocols[cell.protocol])
+    place = (cell.stream, cell.protocol, protocol.shuffle, protocol.seed, cell.seed, bool(cell.lr))
+    if place not in start.streams:
+        held_out = None
+        if cell.lr:
+            purpose = f"continual/validation/{cell.stream}/{cell.seed}"
+            held_out = (study.validation_fraction, run.generator(params.seed, purpose))
+        seed = drawn(params.seed, f"continual/stream/{cell.seed}")
+        pool = start.pool(study, cell.stream, cell.protocol)
+        start.streams[place] = stream_of(pool, protocol, seed, held_out)
+    return start.streams[place]
 
 
 def drawn(seed: int, purpose: str) -> int:

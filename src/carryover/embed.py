@@ -88,7 +88,7 @@ def _dataset(encoder: Encoder, entry: EncoderEntry, name: str, work: Path) -> di
         splits[split] = bank_out.write_split(work / name, split, found)
     prompts, text = None, None
     if encoder.text is not None:
-        prompts = class_prompts(name, about["class_names"])
+        prompts = class_prompts(name, about["class_names"], entry.prompts == "generic")
         flat = [prompt for group in prompts for prompt in group]
         root = run.scratch_root() / "bank"
         try:

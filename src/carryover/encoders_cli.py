@@ -8,15 +8,20 @@ from pathlib import Path
 
 from torch import nn
 
+from carryover.adapt import ogd_published
+from carryover.adapt.ogd import Scope
 from carryover.config import params as config
 from carryover.config.encoders import EncoderEntry
-from carryover.errors import ConfigError
+from carryover.errors import ConfigError, pick
 from carryover.models import archives
 from carryover.models.encoders import RANDOM_SEED, SOURCES, Encoder, load
 from carryover.models.layers import parameter_kinds
 from carryover.models.pretrained import FOLDER
+from carryover.models.simclr import RESNETS
 from carryover.models.vision import TORCHVISION
 from carryover.stages import PARAMS
+
+SCOPES: dict[str, Scope] = {"joint": "joint", "tensor": "tensor"}
 
 
 def table(base: Path = Path()) -> str:
@@ -29,6 +34,7 @@ def table(base: Path = Path()) -> str:
         "them; -quickgelu behind a name for OpenAI's weights",
         "timm": "any model of timm",
         "torchvision": ", ".join(TORCHVISION),
+        "simclr": ", ".join(RESNETS),
         "cifar-resnet": "20, 32, 44, 56, 110",
         "pretrain": ", ".join(own) or "none yet: `dvc repro` makes them",
     }
@@ -68,9 +74,18 @@ def layers(name: str, groups: bool = False, linear_only: bool = False, params: b
     return _parameters(encoder) if params else _groups(encoder)
 
 
-def convert(file: Path, out: Path) -> Path:
-    """Write an archive of OpenAI's as ``.safetensors``; returns the file written."""
-    return archives.convert(file, out)
+def convert(file: Path, out: Path, basis: str = "") -> Path:
+    """Write an archive of OpenAI's as ``.safetensors``; returns the file written.
+
+    Args:
+        basis: the file holds OGD's raw gradients instead, which become a basis of this scope.
+    Raises:
+        ConfigError: an unknown scope.
+    """
+    if not basis:
+        return archives.convert(file, out)
+    ogd_published.convert(file, out, pick(SCOPES, basis, "weights convert --basis"))
+    return out
 
 
 def _groups(encoder: Encoder) -> str:

@@ -154,7 +154,8 @@ def _merged(target: Path, new: list[Row]) -> list[Row]:
         )
     again = {json.dumps(row.cell) for row in new}
     both = [row for row in old if json.dumps(row.cell) not in again] + new
-    return sorted(both, key=lambda row: tuple(row.cell.values()))
+    # rows that lack an axis may have text where others have a number
+    return sorted(both, key=lambda row: [(isinstance(v, str), v) for v in row.cell.values()])
 
 
 def _compare(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:

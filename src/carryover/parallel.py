@@ -1,4 +1,4 @@
-"""Independent trainings spread over the cores of one machine."""
+"""Independent trainings: those of this process, spread over the cores of one machine."""
 
 from __future__ import annotations
 
@@ -7,15 +7,62 @@ import multiprocessing
 import os
 import queue
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from carryover import run
 from carryover.errors import KitError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of glibc's malloc.h
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Elsewhere(Exception):
+    """What is left of a stage is not this process's to do: `missing` cells, or the rows."""
+
+    def __init__(self, missing: int) -> None:
+        super().__init__(f"{missing} cells are missing")
+        self.missing = missing
+
+
+def own(cells: Sequence[T], together: Callable[[T], Hashable] | None = None) -> list[T]:
+    """The cells that this process computes: all, or its share when it works for a launch.
+
+    Args:
+        cells: every cell, finished or not, so that all processes count alike.
+        together: cells of which this is equal stay in one share.
+    """
+    share = run.share()
+    return list(cells) if share is None else part(cells, share, together)
+
+
+def part(
+    cells: Sequence[T], share: run.Share, together: Callable[[T], Hashable] | None = None
+) -> list[T]:
+    """The cells of a share, dealt out one after the other in the order given; see `own`."""
+    if not share.count:
+        return []
+    groups: dict[Hashable, list[T]] = {}
+    for cell in cells:
+        groups.setdefault(together(cell) if together else cell, []).append(cell)
+    dealt = list(groups.values())[share.index :: share.count]
+    return [cell for group in dealt for cell in group]
+
+
+def end_round(missing: int, last: bool = True) -> None:
+    """Where all cells of a round are needed: a process that computes a share ends its stage here.
+
+    Args:
+        missing: cells of the round that are not finished, or were not when this process began.
+        last: whether rows follow, and no other round.
+    Raises:
+        Elsewhere: cells are missing, or the rows are not this process's to write.
+    """
+    share = run.share()
+    if share and (missing or (last and share.count)):
+        raise Elsewhere(missing)
 
 
 def spread(work: Callable[[T], R], tasks: Sequence[T], processes: int) -> Iterator[tuple[T, R]]:

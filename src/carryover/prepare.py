@@ -51,8 +51,10 @@ def read(data: Data, name: str, source: catalog.Source, seed: int, download: boo
     assert source.path is not None
     if source.kind == "torchvision":
         return sources.torchvision_files(source.path, source.torchvision_class, download)
-    if source.kind == "food101":
-        return layouts.food101(source.path, download)
+    if source.kind == "official":
+        if download and not (source.path / source.folder).exists():
+            layouts.fetch(source.torchvision_class, source.path)
+        return layouts.read(catalog.slug(name), source.path / source.folder)
     reader = sources.folder if source.kind == "folder" else sources.parquet
     return reader(source.path, data.test_fraction, seed)
 

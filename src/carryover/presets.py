@@ -22,6 +22,7 @@ WHOLE = (  # mappings of names that a preset replaces, not merges
     "data.sources",
     *(f"continual.{key}" for key in ("streams", "protocols", "heads", "arms", "logistic.sets")),
     *("sequence.orders", "sequence.methods", "sequence.lr_factors"),
+    *(f"retrieval.{key}" for key in ("ks", "controls", "starts")),
 )
 
 
@@ -58,11 +59,12 @@ def _used(values: dict[str, Any]) -> dict[str, Any]:
     inner = [arm for each in studies for arm in each.get("arms", {}).values()]
     inner += [each["logistic"] for each in studies if "logistic" in each]
     encoders = _named(values["encoders"], [*named, *(part["encoder"] for part in inner)])
-    sources = [entry["source"].partition(":") for entry in encoders.values()]
+    sources = [entry["source"] for entry in encoders.values()]
+    sources += [source for each in studies for source in _sources(each)]
     networks = _named(
         values["pretrain"],
         [each.get("pretrained") for each in studies]
-        + [source for kind, _, source in sources if kind == "pretrain"],
+        + [source.removeprefix("pretrain:") for source in sources if ":" in source],
     )
     sets = [name for each in [*studies, *networks.values()] for name in _sets(each)]
     sets += [name for entry in encoders.values() for name in entry["datasets"]]
@@ -74,11 +76,21 @@ def _studies(values: dict[str, Any]) -> list[str]:
     return [key for key, value in values.items() if isinstance(value, dict) and "preset" in value]
 
 
+def _sources(section: Any) -> list[str]:
+    """Sources of encoders that a study names itself, wherever it does."""
+    if not isinstance(section, dict):
+        return []
+    inner = [source for child in section.values() for source in _sources(child)]
+    return [*([section["source"]] if isinstance(section.get("source"), str) else []), *inner]
+
+
 def _sets(section: dict[str, Any]) -> list[str]:
     """Data sets that a study or a network names."""
-    several = section.get("datasets", [])
+    several = section.get("datasets") or []
     distill = section.get("distill", {})
-    one = [section.get("dataset"), distill.get("reference"), distill.get("sentences_of")]
+    memory = section.get("memory")  # of the continual study a number
+    other = memory.get("other") if isinstance(memory, dict) else None
+    one = [section.get("dataset"), distill.get("reference"), distill.get("sentences_of"), other]
     return [name for name in [*one, *several] if name]
 
 
@@ -154,8 +166,10 @@ def _with_study(now: dict[str, Any], preset: dict[str, Any], study: str) -> dict
     if study not in _studies(preset):
         raise ConfigError(f"--study: expected one of {listed(_studies(preset))}, got {study!r}")
     wanted = copy.deepcopy(now) | {study: preset[study]}
+    others = set(_studies(preset)) - {study}
+    needed = _used({name: value for name, value in preset.items() if name not in others})
     for key in ("pretrain", "encoders"):
-        wanted[key] = now[key] | preset[key]
+        wanted[key] = now[key] | needed[key]
     return _used(wanted)
 
 
@@ -170,9 +184,6 @@ def _assign_(document: Any, values: dict[str, Any], commented: Any) -> None:
             document[key] = copy.deepcopy(_like(values[key], key, commented))
     for key in [key for key in document if key not in values]:
         del document[key]
-    for key in values if list(document) != list(values) else ():
-        if key in document:
-            document.move_to_end(key)
     for key, value in values.items():
         old = document.get(key)
         if isinstance(value, dict) and isinstance(old, dict) and old:
@@ -181,6 +192,8 @@ def _assign_(document: Any, values: dict[str, Any], commented: Any) -> None:
             _assign_list_(old, value)
         elif old != value or type(old) is not type(value) or key not in document:
             document[key] = value
+    for key in values if list(document) != list(values) else ():
+        document.move_to_end(key)
 
 
 def _like(value: dict[str, Any], key: str, commented: Any) -> Any:

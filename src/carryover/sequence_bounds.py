@@ -16,7 +16,7 @@ from carryover.sequence_carried import Answers, Cell
 from carryover.sequence_measures import answers, of_logits, zero_shot
 from carryover.sequence_methods import METHODS
 from carryover.sequence_start import Start, Task
-from carryover.sequence_training import choose_, cropped, half_cosine
+from carryover.sequence_training import choose_, cropped, half_cosine, optimiser_of
 from carryover.solve.choice import accuracies, best
 from carryover.solve.ridge import ridge
 from carryover.train import Budget, fit, in_precision
@@ -61,7 +61,7 @@ def joint(
         return total
 
     steps = study.updates * len(tasks)
-    optimiser = torch.optim.AdamW(student.values(), lr=lr, betas=(0.9, 0.999), weight_decay=0.0)
+    optimiser = optimiser_of(student, lr)
     rate_ = half_cosine(optimiser, lr, study.warm_up, steps)
     rate_(0)
     fit(
@@ -76,7 +76,7 @@ def joint(
     )
     facts = {"updates": float(steps), "images_seen": float(steps * study.batch_size)}
     facts["trained_numbers"] = float(sum(p.numel() for p in student.values()))
-    return answers(start, network, study.precision), facts
+    return answers(start, network, study.precision, {}), facts
 
 
 def frozen(params: Params, start: Start, cell: Cell) -> dict[int, Answers]:

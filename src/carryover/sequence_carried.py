@@ -15,12 +15,14 @@ from carryover.adapt.averaging import Weights
 from carryover.adapt.replay import Memory
 from carryover.adapt_start import Examples
 from carryover.files import write_bytes
+from carryover.sequence_heads import Heads
 from carryover.sequence_start import Task
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
 
 Answers = dict[str, dict[str, Tensor]]  # by data set, see `sequence_measures.answers`
+Moment = tuple[int, str, float]  # sets trained; "mix" or "step"; share of tuned weights, or updates
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,10 @@ class Carried:
         weights: of the model handed on.
         mean: of the tasks' models so far, for the method that tests it.
         memory: iCaRL's rows by set; `directions` OGD's basis.
+        heads: of the sets trained, where each has its own.
         answers: on all test images, by tasks trained.
+        curves: the same of mixed weights, and of tests on the way in a task.
+        features: unit embeddings of some test images at the end, by set.
         facts: of the training, summed over tasks.
     """
 
@@ -61,7 +66,10 @@ class Carried:
     mean: Weights = field(default_factory=dict)
     memory: Memory = field(default_factory=dict)
     directions: dict[str, Tensor] = field(default_factory=dict)
+    heads: Heads = field(default_factory=dict)
     answers: dict[int, Answers] = field(default_factory=dict)
+    curves: dict[Moment, Answers] = field(default_factory=dict)
+    features: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
@@ -78,7 +86,11 @@ class Carried:
             name: {key: tensor.to(device) for key, tensor in found[name].items()}
             for name in ("weights", "mean", "directions")
         }
-        return cls(**(found | moved))
+        heads = {
+            name: {key: tensor.to(device) for key, tensor in head.items()}
+            for name, head in found["heads"].items()
+        }
+        return cls(**(found | moved | {"heads": heads}))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,9 @@ from carryover.adapt.distill import unit_texts
 from carryover.adapt_start import Examples
 from carryover.files import write_bytes
 from carryover.measure import streams
-from carryover.sequence_carried import Answers, Cell
+from carryover.sequence_carried import Answers, Cell, Moment
 from carryover.sequence_distilling import embedded
+from carryover.sequence_heads import Heads
 from carryover.sequence_start import Start, Task
 
 TOP = 5
@@ -27,7 +28,7 @@ COLUMNS = ("prediction", "label_probability", "prediction_probability", "top5")
 
 @dataclass(frozen=True)
 class Number:
-    """One number of a run; `after` and `task` are None where they are no axis of it."""
+    """One number of a run; what is None is no axis of it."""
 
     metric: str
     value: float
@@ -36,16 +37,29 @@ class Number:
     task: int | None = None
     dataset: str | None = None
     split: str = "test"
+    mix: float | None = None
+    step: int | None = None
 
 
-def answers(start: Start, network: nn.Module, precision: str) -> Answers:
-    """What a network says of all test images, each set by its class prompts."""
-    found = {}
-    for name, task in start.tasks.items():
-        z = embedded(network, task.test, precision)
-        logits = start.encoder.logit_scale * z @ text_head(network, task).T
-        found[name] = of_logits(logits, task.test.labels)
-    return found
+def answers(start: Start, network: nn.Module, precision: str, heads: Heads) -> Answers:
+    """What a network says of all test images, each set by its head or its class prompts."""
+    return {
+        name: of_logits(
+            logits_of(start, network, task, task.test, precision, heads), task.test.labels
+        )
+        for name, task in start.tasks.items()
+    }
+
+
+def logits_of(
+    start: Start, network: nn.Module, task: Task, examples: Examples, precision: str, heads: Heads
+) -> Float[Tensor, "n c"]:
+    """Logits of images of a set, by its own head where there is one."""
+    z = embedded(network, examples, precision)
+    head = heads.get(task.name)
+    if head is not None:
+        return F.linear(z, head["weight"], head["bias"])
+    return start.encoder.logit_scale * z @ text_head(network, task).T
 
 
 def text_head(network: nn.Module, task: Task) -> Float[Tensor, "c d"]:
@@ -83,11 +97,10 @@ def of_logits(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> dict
 
 
 def set_accuracy(
-    start: Start, network: nn.Module, task: Task, examples: Examples, precision: str
+    start: Start, network: nn.Module, task: Task, examples: Examples, precision: str, heads: Heads
 ) -> tuple[float, float]:
     """Accuracy, and the mean cross-entropy in nats, of a network on images of a set."""
-    z = embedded(network, examples, precision)
-    logits = start.encoder.logit_scale * z @ text_head(network, task).T
+    logits = logits_of(start, network, task, examples, precision, heads)
     right = (logits.argmax(dim=1) == examples.labels).double().mean()
     return float(right), float(F.cross_entropy(logits, examples.labels))
 
@@ -175,11 +188,12 @@ def write_predictions(
     path: Path,
     start: Start,
     orders: Mapping[str, Sequence[str]],
-    runs: Mapping[Cell, Mapping[int, Answers]],
+    runs: Mapping[Cell, Mapping[Moment, Answers]],
 ) -> None:
-    """Write every prediction of some runs as Parquet: a line an image, set and time.
+    """Write every prediction of some runs as Parquet: a line an image, set and moment.
 
-    ``task`` is empty for sets outside the order.
+    ``task`` is empty for sets outside the order, ``mix`` and ``step`` where nothing is mixed and
+    for tests after whole sets.
 
     Raises:
         KitError: the file cannot be written.
@@ -188,9 +202,10 @@ def write_predictions(
     import pyarrow.parquet as pq
 
     tables = []
-    for cell, by_after in runs.items():
+    for cell, by_moment in runs.items():
         places = {name: i for i, name in enumerate(orders[cell.order], start=1)}
-        for after, of_sets in sorted(by_after.items()):
+        for (after, kind, at), of_sets in by_moment.items():
+            mix, step = at if kind == "mix" else None, int(at) if kind == "step" else None
             for name, found in of_sets.items():
                 test, n = start.tasks[name].test, len(found["prediction"])
                 same = {
@@ -198,6 +213,8 @@ def write_predictions(
                     "method": pa.array([cell.method] * n).dictionary_encode(),
                     "seed": pa.array(np.full(n, cell.seed, dtype=np.int16)),
                     "after": pa.array(np.full(n, after, dtype=np.int16)),
+                    "mix": pa.array([mix] * n, type=pa.float32()),
+                    "step": pa.array([step] * n, type=pa.int32()),
                     "task": pa.array([places.get(name)] * n, type=pa.int16()),
                     "dataset": pa.array([name] * n).dictionary_encode(),
                     "id": pa.array(start.tasks[name].ids.numpy()),

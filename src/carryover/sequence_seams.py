@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,7 @@ class Average:
         self.student = student
         self.mean: averaging.RunningMean | averaging.ExponentialMean | None = None
         self.pull: Callable[[int], None] | None = None
+        self.anchor: Weights = {}
         how, before = study.average, copied(student)
         if method.averaging == "running-mean":
             self.mean = averaging.RunningMean(before, how.every)
@@ -46,12 +47,12 @@ class Average:
         elif method.averaging == "pull":
             if how.pull_anchor == "zero-shot":
                 whole = start.encoder.model.state_dict()
-                before = {name: whole[name] for name in student}
-            moving = how.pull_anchor == "moving"
+                before = {name: whole.get(name, tensor) for name, tensor in before.items()}
+            self.anchor, moving = before, how.pull_anchor == "moving"
 
             def pull(step: int) -> None:
                 if step % how.every == 0:
-                    averaging.pull_(student, before, how.pull_mix, moving=moving)
+                    averaging.pull_(student, self.anchor, how.pull_mix, moving=moving)
 
             self.pull = pull
 
@@ -72,11 +73,25 @@ class Average:
         return copied(dense.state_dict())
 
     @torch.no_grad()
-    def hand_over_(self) -> None:
-        """Put the mean in the student's place."""
+    def hand_over_(self, network: nn.Module) -> None:
+        """Put the mean in the student's place in a network, the student's own or a copy of it."""
         if self.mean is not None:
-            for name, parameter in self.student.items():
-                parameter.copy_(self.mean.mean[name])
+            parameters = dict(network.named_parameters())
+            for name in self.student:
+                parameters[name].copy_(self.mean.mean[name])
+
+    def kept(self) -> dict[str, Any]:
+        """What changes while it trains; see `sequence_resume.Keeps`."""
+        mean = {} if self.mean is None else vars(self.mean) | {"anchor": None}
+        return {"mean": mean, "anchor": self.anchor}
+
+    def restore_(self, kept: dict[str, Any]) -> None:
+        """Be again what was kept."""
+        self.anchor = kept["anchor"]
+        if self.mean is not None:
+            self.mean.mean = kept["mean"]["mean"]
+            if isinstance(self.mean, averaging.RunningMean):
+                self.mean.count = kept["mean"]["count"]
 
 
 class Projected:
@@ -118,6 +133,15 @@ class Projected:
         """After the step."""
         if self.paper is not None:
             self.paper.after_step(updates)
+
+    def kept(self) -> dict[str, Any]:
+        """What changes while it trains; see `sequence_resume.Keeps`."""
+        return {} if self.stale is None else self.stale.kept()
+
+    def restore_(self, kept: dict[str, Any]) -> None:
+        """Be again what was kept."""
+        if self.stale is not None:
+            self.stale.restore_(kept)
 
     def directions_after(
         self, params: Params, start: Start, place: Place, student: Mapping[str, nn.Parameter]

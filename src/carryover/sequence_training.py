@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from carryover.adapt import averaging, distill, parts, replay
+from carryover.adapt import distill, parts, replay
 from carryover.adapt.averaging import Weights, copied
 from carryover.adapt.freeze import freeze_
-from carryover.adapt.lora import lora_, merge_
+from carryover.adapt.lora import lora_
 from carryover.adapt_start import Examples
 from carryover.config.sequence import Sequence
 from carryover.data.crops import random_crop
 from carryover.data.transforms import to_rgb
-from carryover.sequence_carried import Carried, Place
+from carryover.sequence_carried import Answers, Carried, Place
 from carryover.sequence_distilling import Distilled, distilled, embedded
+from carryover.sequence_handed import Tested, finished
+from carryover.sequence_heads import attach_
 from carryover.sequence_methods import METHODS, Method
+from carryover.sequence_resume import Draws, Keeps, Resumable, Table
 from carryover.sequence_seams import Average, Projected
 from carryover.sequence_start import Start
 from carryover.train import Budget, fit, in_precision
@@ -30,35 +36,63 @@ if TYPE_CHECKING:
     from carryover.config.params import Params
 
 
+Look = Callable[[nn.Module, Tested], Answers]
+
+
 def train_task(
-    params: Params, start: Start, network: nn.Module, place: Place, lr: float, carried: Carried
-) -> tuple[Carried, Weights]:
-    """Train one task; what is handed on, and the weights that are tested.
+    params: Params,
+    start: Start,
+    network: nn.Module,
+    place: Place,
+    lr: float,
+    carried: Carried,
+    *,
+    look: Look | None = None,
+    snapshot: Path | None = None,
+) -> tuple[Carried, Tested]:
+    """Train one task; what is handed on, and what is tested.
 
     Args:
         network: any weights; it ends with those that are handed on.
         lr: peak rate.
+        look: called on the way, see `sequence_beside.on_the_way`.
+        snapshot: file from which a killed training of this task goes on.
     """
     study, method = params.sequence, METHODS[place.cell.method]
     network.load_state_dict(carried.weights)
     held = distilled(params, start, network, place.task, place.examples, method, carried.memory)
+    if study.headed:
+        attach_(network, start, place.task)
     student = choose_(study, network, method, place.drawn(params, "adapters"))
     before = copied(student)
     average = Average(study, method, student, start)
     first, steps = steps_of(study, place.number)
     projection = Projected(study, method, network, student, carried.directions, steps)
-    loss = loss_of(params, start, place, method, held, student, before)
-    optimiser = torch.optim.AdamW(student.values(), lr=lr, betas=(0.9, 0.999), weight_decay=0.0)
+    crops, draws = place.drawn(params, "crops"), place.drawn(params, "reference")
+    loss = loss_of(params, start, network, place, held, student, before, crops, draws)
+    optimiser = optimiser_of(student, lr)
     rate_ = half_cosine(optimiser, lr, study.warm_up, study.updates)
     rate_(first)
+    carried = replace(carried, curves=dict(carried.curves))
 
     def after_step(updates: int) -> None:
         projection.after_step(updates)
         average.after_step(first + updates - 1)
         rate_(first + updates)
+        if look is not None and updates < steps and updates % study.curves.eval_every == 0:
+            other = copy.deepcopy(network)
+            _, now = finished(study, start, other, place, method, carried, average)
+            carried.curves[place.number - 1, "step", float(updates)] = look(other, now)
 
+    beside: dict[str, Keeps] = {
+        "average": average,
+        "projection": projection,
+        "crops": Draws(crops),
+        "reference": Draws(draws),
+        "curves": Table(carried.curves),
+    }
     fit(
-        network,
+        Resumable(network, beside),
         torch.arange(len(place.examples)),
         place.examples.labels,
         optimiser,
@@ -67,13 +101,9 @@ def train_task(
         loss=loss,
         edit_gradient=projection.edit_gradient,
         after_step=after_step,
+        snapshot=snapshot,
     )
-    tested = average.student_weights(network) if study.faults_of_original.eval_student else {}
-    average.hand_over_()
-    if method.adapters:
-        merge_(network)
-    carried = handed_on(study, start, network, place, method, carried)
-    tested = tested or tested_weights(study, start, method, carried)
+    carried, tested = finished(study, start, network, place, method, carried, average)
     if not place.last:
         directions = projection.directions_after(params, start, place, student)
         carried = replace(carried, directions=directions)
@@ -86,6 +116,13 @@ def train_task(
         "trained_numbers": float(sum(p.numel() for p in student.values())),
     }
     return replace(carried, done=place.number, facts=facts), tested
+
+
+def optimiser_of(student: Mapping[str, nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """AdamW as published; all tensors in one call."""
+    return torch.optim.AdamW(
+        student.values(), lr=lr, betas=(0.9, 0.999), weight_decay=0.0, fused=True
+    )
 
 
 def steps_of(study: Sequence, number: int) -> tuple[int, int]:
@@ -138,18 +175,23 @@ def choose_(
 def loss_of(
     params: Params,
     start: Start,
+    network: nn.Module,
     place: Place,
-    method: Method,
     held: Distilled | None,
     student: Mapping[str, nn.Parameter],
     before: Weights,
+    crops: torch.Generator,
+    draws: torch.Generator,
 ) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
-    """The loss of a batch of rows of the task."""
-    study, scale = params.sequence, start.encoder.logit_scale
-    crops, draws = place.drawn(params, "crops"), place.drawn(params, "reference")
+    """The loss of a batch of rows of the task.
+
+    Args:
+        crops, draws: of the task's images, and of reference images.
+    """
+    study, scale, method = params.sequence, start.encoder.logit_scale, METHODS[place.cell.method]
 
     def loss(
-        network: nn.Module, rows: Int64[Tensor, " b"], labels: Int64[Tensor, " b"]
+        _: nn.Module, rows: Int64[Tensor, " b"], labels: Int64[Tensor, " b"]
     ) -> Float[Tensor, ""]:
         x = cropped(place.examples, rows, study.crop, crops)
         chosen = None
@@ -158,9 +200,14 @@ def loss_of(
             x = torch.cat([x, held.pool.images(chosen)])  # one pass for both
         with in_precision(start.device, study.precision):
             z = distill.unit_images(network, x)
-            W = distill.unit_texts(network, place.task.prompt_ids)
+            head: nn.Module | None = getattr(network, "head", None)
+            W = distill.unit_texts(network, place.task.prompt_ids) if head is None else None
         own, reference = z[: len(rows)], z[len(rows) :]
-        value = distill.classification_loss(own, W, labels, scale, study.smoothing)
+        if head is not None:
+            value = F.cross_entropy(head(own), labels, label_smoothing=study.smoothing)
+        else:
+            assert W is not None
+            value = distill.classification_loss(own, W, labels, scale, study.smoothing)
         if held is not None and chosen is not None:
             value = value + held.loss(study, reference, chosen, scale)
         if method.consolidation:
@@ -177,37 +224,6 @@ def cropped(
     assert examples.pixels is not None
     x = examples.pixels[examples.rows[rows.cpu()]].to(examples.labels.device)
     return examples.preprocess(to_rgb(random_crop(x.float() / 255, smallest, random)))
-
-
-def handed_on(
-    study: Sequence,
-    start: Start,
-    network: nn.Module,
-    place: Place,
-    method: Method,
-    carried: Carried,
-) -> Carried:
-    """The weights that the next task starts from, which the network has then too."""
-    weights = copied(network.state_dict())
-    if method.averaging == "merge":
-        task = study.average.merge_anchor == "task"
-        anchor = carried.weights if task else start.encoder.model.state_dict()
-        weights = averaging.mixed(anchor, weights, study.average.merge_mix)
-        network.load_state_dict(weights)
-    mean = carried.mean
-    if method.averaging == "task-mean":
-        mean = averaging.mixed(mean or weights, weights, 1 / place.number)
-    return replace(carried, weights=weights, mean=mean)
-
-
-def tested_weights(study: Sequence, start: Start, method: Method, carried: Carried) -> Weights:
-    """The weights that the test images are shown to."""
-    if method.averaging == "task-mean":
-        return carried.mean
-    if method.averaging == "at-test":
-        zero_shot = start.encoder.model.state_dict()
-        return averaging.mixed(zero_shot, carried.weights, study.average.test_mix)
-    return carried.weights
 
 
 def remember(

@@ -14,6 +14,7 @@ from carryover.config.adapt import GRID as ADAPT_GRID
 from carryover.config.clusters import GRID as CLUSTERS_GRID
 from carryover.config.continual import GRID as CONTINUAL_GRID
 from carryover.config.cuts import GRID
+from carryover.config.retrieval import GRID as RETRIEVAL_GRID
 from carryover.config.sequence import GRID as SEQUENCE_GRID
 from carryover.errors import ConfigError, listed, pick
 
@@ -50,6 +51,7 @@ def items(name: str, params: config.Params) -> tuple[str, ...]:
         "adapt": params.adapt.items,
         "continual": params.continual.items,
         "sequence": params.sequence.items,
+        "retrieval": params.retrieval.items,
     }
     return lists.get(name, ())
 
@@ -117,7 +119,7 @@ STAGES = {
         CONTINUAL_GRID,
         ("data/predictions/continual/{item}", "data/checkpoints/continual/{item}"),
     ),
-    "continual-report": Stage("carryover.studies.continual_report", ("continual",)),
+    "continual-report": Stage("carryover.studies.continual_report", ("seed", "continual")),
     "sequence": Stage(
         "carryover.studies.sequence",
         ("seed", "sequence"),
@@ -126,6 +128,14 @@ STAGES = {
         ("data/predictions/sequence/{item}",),
     ),
     "sequence-report": Stage("carryover.studies.sequence_report", ("sequence",)),
+    "retrieval": Stage(
+        "carryover.studies.retrieval",
+        ("seed", "retrieval"),
+        "reports/retrieval/runs/{item}",
+        RETRIEVAL_GRID,
+        ("data/predictions/retrieval/{item}",),
+    ),
+    "retrieval-report": Stage("carryover.studies.retrieval_report", ("retrieval",)),
     "claims": Stage("carryover.claims.shown", ()),
     "report": Stage("carryover.report.site", ()),
 }

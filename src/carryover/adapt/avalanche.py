@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from carryover.adapt.avalanche_data import benchmark, seed_all
 from carryover.adapt.avalanche_parts import Watch
 from carryover.adapt.avalanche_strategies import STRATEGIES, Settings, common, import_avalanche
 from carryover.data.streams import Stream, own_random
-from carryover.errors import pick
+from carryover.errors import Diverged, pick
 from carryover.files import digest
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "AfterTask",
     "Looked",
     "Settings",
+    "Stopped",
     "import_avalanche",
     "run_stream",
 ]
@@ -112,6 +113,18 @@ class AfterTask:
     kept: dict[str, Any] = field(default_factory=dict)
 
 
+class Stopped(Diverged):
+    """A loss of a stream is not finite.
+
+    Attributes:
+        after: of the experiences that were whole before.
+    """
+
+    def __init__(self, message: str, after: Sequence[AfterTask]) -> None:
+        super().__init__(message)
+        self.after = list(after)
+
+
 def run_stream(
     network: nn.Module,
     inputs: Inputs,
@@ -125,6 +138,7 @@ def run_stream(
     snapshot: Path | None = None,
     after_task: Callable[[int], Mapping[str, Any] | None] | None = None,
     before: bool = True,
+    test_each: bool = True,
 ) -> list[AfterTask]:
     """Train a network in place on a stream, testing on the whole stream after every experience.
 
@@ -142,14 +156,15 @@ def run_stream(
             what it returns (numbers, strings, tensors) is kept with the result, so that a resumed
             run has it too.
         before: test once before any training.
+        test_each: false: test after the last experience alone; entries of others have no rows.
     Returns:
         One entry an experience (with `before` one more, first); ``joint`` trains once, on all.
     Raises:
         ConfigError: an unknown strategy.
-        Diverged: a loss is not finite.
+        Stopped: a loss is not finite.
     """
     looked = Looked(inputs, network).to(device)
-    key = _key(stream, settings, seed, before)
+    key = _key(stream, settings, seed, before, test_each)
     with own_random():
         seed_all(seed, -1)
         train, test = benchmark(stream, labels)
@@ -169,8 +184,11 @@ def run_stream(
             seed_all(seed, experience)
             watch.start(experience, joint)
             if experience >= 0:
-                strategy.train(train if joint else train[experience], eval_streams=[])
-            metrics = strategy.eval(test)
+                try:
+                    strategy.train(train if joint else train[experience], eval_streams=[])
+                except Diverged as error:
+                    raise Stopped(str(error), results) from error
+            metrics = strategy.eval(test) if test_each or experience == last else {}
             looked.eval()
             kept = after_task(experience) if after_task else None
             logits, rows, tasks = watch.tested()
@@ -192,8 +210,8 @@ def run_stream(
     return results
 
 
-def _key(stream: Stream, settings: Settings, seed: int, before: bool) -> str:
+def _key(stream: Stream, settings: Settings, seed: int, before: bool, test_each: bool) -> str:
     """What a snapshot must have been made with to be gone on from."""
     rows = [part.numpy().tobytes() for task in stream.tasks for part in (task.train, task.test)]
     hashes = [hashlib.sha256(part).hexdigest() for part in rows]
-    return digest([vars(settings), seed, before, stream.masked, hashes])
+    return digest([vars(settings), seed, before, test_each, stream.masked, hashes])

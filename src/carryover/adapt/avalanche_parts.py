@@ -42,6 +42,7 @@ class Watch:
         self.updates = 0
         self.last = math.nan
         self._sums = _Sums()
+        self._forget()
 
     def before_training_epoch(self, strategy: Any, **_: Any) -> None:
         self._sums = _Sums()
@@ -73,6 +74,9 @@ class Watch:
         return self._sums.means() if self.epochs else {}
 
     def before_eval(self, strategy: Any, **_: Any) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self._logits: list[Tensor] = []
         self._rows: list[Tensor] = []
         self._tasks: list[Tensor] = []
@@ -87,7 +91,10 @@ class Watch:
         self._tasks.append(tasks.cpu())
 
     def tested(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, rows and tasks of the last test."""
+        """Logits, rows and tasks of the test of this experience; empty where there was none."""
+        if not self._rows:
+            none = torch.zeros(0, dtype=torch.int64)
+            return torch.zeros(0, 0), none, none
         return torch.cat(self._logits), torch.cat(self._rows), torch.cat(self._tasks)
 
     def _closed(self, classes: int) -> Tensor:

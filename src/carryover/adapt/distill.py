@@ -26,8 +26,63 @@ NEVER = -1e4  # added to the similarity of an image with itself
 
 
 def unit_images(model: Any, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-    """z of preprocessed images, with gradients where they are on."""
-    return F.normalize(model.encode_image(x).float(), dim=-1)
+    """z of preprocessed images, with gradients where they are on.
+
+    Where the image network is a transformer that is read at its class token, the last block
+    computes that token alone, whose outputs are the same up to rounding: of four blocks it saves
+    a fifth of the time, of twelve a fifteenth.
+    """
+    visual: Any = getattr(model, "visual", None)
+    if not _reads_class_token(visual):
+        return F.normalize(model.encode_image(x).float(), dim=-1)
+    tokens = visual._embeds(x)
+    first = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    pooled = visual.ln_post(_one_token(visual.transformer, tokens, first, None))
+    if visual.proj is not None:
+        pooled = pooled @ visual.proj
+    return F.normalize(pooled.float(), dim=-1)
+
+
+def _reads_class_token(visual: Any) -> bool:
+    return (
+        getattr(visual, "pool_type", "") == "tok"
+        and getattr(visual, "attn_pool", None) is None
+        and _is_plain(getattr(visual, "transformer", None))
+    )
+
+
+def _is_plain(transformer: Any) -> bool:
+    """Whether its blocks are attention and MLP, each behind a norm and beside a shortcut."""
+    blocks = getattr(transformer, "resblocks", ())
+    checkpoints = getattr(transformer, "grad_checkpointing", False)
+    return (
+        bool(getattr(transformer, "batch_first", False))
+        and not checkpoints
+        and len(blocks) > 0
+        and all(type(block).__name__ == "ResidualAttentionBlock" for block in blocks)
+    )
+
+
+def _one_token(
+    transformer: Any,
+    tokens: Float[Tensor, "b p w"],
+    places: Int64[Tensor, " b"],
+    mask: Float[Tensor, "p p"] | None,
+) -> Float[Tensor, "b w"]:
+    """The token at one place of each row after all blocks; the last computes no other."""
+    *before, last = transformer.resblocks
+    for block in before:
+        tokens = block(tokens, attn_mask=mask)
+    rows = torch.arange(len(tokens), device=tokens.device)
+    every = last.ln_1(tokens)
+    seen = None
+    if mask is not None:
+        attention = last.attn
+        heads = attention.heads if hasattr(attention, "heads") else attention.num_heads
+        seen = mask[places].repeat_interleave(heads, dim=0)[:, None]
+    mixed = last.attention(every[rows, places][:, None], every, every, attn_mask=seen)[:, 0]
+    token = tokens[rows, places] + last.ls_1(mixed)
+    return token + last.ls_2(last.mlp(last.ln_2(token)))
 
 
 def unit_texts(model: Any, ids: Int64[Tensor, "c length"]) -> Float[Tensor, "c d"]:
@@ -35,7 +90,7 @@ def unit_texts(model: Any, ids: Int64[Tensor, "c length"]) -> Float[Tensor, "c d
 
     Where the text network is causal and reads its end token, columns behind the last end token are
     left out: nothing of them reaches an end token. W is the same up to rounding; prompts of 14 out
-    of 77 tokens take about a fifth of the time.
+    of 77 tokens take about a fifth of the time. The last block computes the end tokens alone.
     """
     reads_end = getattr(model, "text_pool_type", "") == "argmax"
     if not reads_end or getattr(model, "attn_mask", None) is None:
@@ -43,8 +98,12 @@ def unit_texts(model: Any, ids: Int64[Tensor, "c length"]) -> Float[Tensor, "c d
     ends = ids.argmax(dim=1)  # the end token has the highest id
     n = int(ends.max()) + 1
     tokens = model.token_embedding(ids[:, :n]) + model.positional_embedding[:n]
-    tokens = model.transformer(tokens, attn_mask=model.attn_mask[:n, :n])
-    pooled = model.ln_final(tokens)[torch.arange(len(ids), device=ids.device), ends]
+    mask = model.attn_mask[:n, :n]
+    if _is_plain(model.transformer):
+        pooled = model.ln_final(_one_token(model.transformer, tokens, ends, mask))
+    else:
+        tokens = model.transformer(tokens, attn_mask=mask)
+        pooled = model.ln_final(tokens)[torch.arange(len(ids), device=ids.device), ends]
     projection = model.text_projection
     if isinstance(projection, torch.nn.Linear):
         pooled = projection(pooled)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -103,6 +104,20 @@ class StaleProjection:
     def gradients(self) -> dict[str, Float[Tensor, "n _"]]:
         """What was stored, on the CPU."""
         return {name: torch.stack(rows) for name, rows in self._stored.items()}
+
+    def kept(self) -> dict[str, Any]:
+        """What it has stored so far, as tensors and plain values."""
+        return {
+            "updates": self.updates,
+            "stored": self._stored,
+            "projected": self._projected,
+        }
+
+    def restore_(self, kept: dict[str, Any]) -> None:
+        """Go on from what was kept."""
+        self.updates = kept["updates"]
+        self._stored = {name: [g.cpu() for g in rows] for name, rows in kept["stored"].items()}
+        self._projected = kept["projected"]
 
 
 def project(directions: Float[Tensor, "k _"], gradient: Tensor) -> Tensor:

@@ -125,7 +125,28 @@ def _one(claim: Claim, found: Estimate) -> Decision:
         test = found.test
     bounds = f" [{low:.4f}, {high:.4f}]" if wide else ""
     reason = f"{value:.4f}{bounds}, expected {wanted}"
+    if found.beyond:
+        reason += f"; {BOUNDS[found.beyond]}, as some runs ended before what was counted came"
+        if verdict in ("reproduced", "not reproduced") and not _stands(verdict, found, claim):
+            verdict, p = "inconclusive, no", None
     return Decision(verdict, value, low, high, p, found.n, test, reason, found.origins)
+
+
+def _stands(verdict: str, found: Estimate, claim: Claim) -> bool:
+    """Whether a verdict is the same wherever else the truth may lie."""
+    if claim.kind == "value":
+        side = "above" if found.value > claim.expected[0] else "below"
+        return verdict == "not reproduced" and found.beyond == {side}
+    held = "above" if claim.above else "below"
+    side = held if verdict == "reproduced" else "below" if held == "above" else "above"
+    return found.beyond == {side}
+
+
+BOUNDS = {
+    frozenset({"above"}): "a lower bound",
+    frozenset({"below"}): "an upper bound",
+    frozenset({"above", "below"}): "neither bound",
+}
 
 
 def _near(found: Estimate, expected: float, margin: float) -> tuple[str, float | None, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import factorial
 from typing import Any
 
@@ -48,6 +48,8 @@ class Estimate:
         values: the quantity in each repeat; one where there are none.
         blur: how far rounding or reading may have moved the value.
         origins: where the numbers lie.
+        beyond: where else the truth may lie, since some numbers are the least that is possible:
+            "above" the value, "below" it, or either.
     """
 
     value: float
@@ -59,6 +61,7 @@ class Estimate:
     values: tuple[float, ...]
     blur: float
     origins: tuple[str, ...]
+    beyond: frozenset[str] = frozenset()
 
 
 def estimate(
@@ -70,7 +73,8 @@ def estimate(
     repeat; repeats that lack a cell are left out. Single runs: square-and-add of Wilson's
     intervals of the accuracies, those of one sign over the same images taken to move as one; where
     the quantity is no weighted sum, a parametric bootstrap. Rounding and reading are added as they
-    are. No interval where it is unknown over how many images a single run is.
+    are. No interval where it is unknown over how many images a single run is. Numbers that are the
+    least that is possible count as they are.
 
     Raises:
         NotRun: rows that it needs.
@@ -88,12 +92,33 @@ def estimate(
         {text: found[repeat] for text, found in terms.items()}
         for repeat in sorted(repeats, key=str)
     ]
+    beyond = frozenset(side for cells in by_repeat for side in _beyond(quantity, cells))
+    return replace(_estimated(quantity, by_repeat), beyond=beyond)
+
+
+def _estimated(quantity: Quantity, by_repeat: list[Cells]) -> Estimate:
     if len(by_repeat) > 1:
         return _over_repeats(quantity, by_repeat)
     unknown = [each for each in _leaves(by_repeat[0]) if not each.n]
     if unknown:
         return _unsure(quantity, by_repeat[0])
     return (_weighted_sum if quantity.linear else _drawn)(quantity, by_repeat[0])
+
+
+def _beyond(quantity: Quantity, cells: Cells) -> Iterator[str]:
+    """Sides to which the quantity moves when a number that is a least one grows."""
+    value = float(quantity.values(_numbers(cells))[0])
+    for least in (each for each in _leaves(cells) if each.least):
+        grown = {
+            text: {
+                key: np.array([each.value + (abs(each.value) + 1 if each is least else 0)])
+                for key, each in found.items()
+            }
+            for text, found in cells.items()
+        }
+        moved = float(quantity.values(grown)[0]) - value
+        if moved:
+            yield "above" if moved > 0 else "below"
 
 
 def _whole(found: dict[Any, dict[Key, Observation]]) -> set[Any]:

@@ -57,15 +57,20 @@ OverAxis = Callable[[np.ndarray, np.ndarray], Values]  # places [k] and values [
 
 @dataclass(frozen=True)
 class Function:
-    """A function of a quantity: over an axis, or of an accuracy matrix."""
+    """A function of a quantity: over an axis, or of an accuracy matrix.
+
+    Attributes:
+        of_one: it means something where rows have one value of the axis.
+    """
 
     linear: bool
     over: OverAxis | None = None
     matrix: Callable[[streams.Matrix], Values] | None = None
+    of_one: bool = False
 
 
 FUNCTIONS = {
-    "mean": Function(True, lambda _, values: np.asarray(values.mean(axis=0))),
+    "mean": Function(True, lambda _, values: np.asarray(values.mean(axis=0)), of_one=True),
     "best": Function(False, lambda _, values: np.asarray(values.max(axis=0))),
     "worst": Function(False, lambda _, values: np.asarray(values.min(axis=0))),
     "peak": Function(False, lambda places, values: places[values.argmax(axis=0)].astype(float)),

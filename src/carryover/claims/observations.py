@@ -18,6 +18,8 @@ from carryover.rows import Row
 
 GENERIC = ("item", "cell", "split", "metric", "value", "n", "plus_minus", "source")
 SPLITS = ("train", "validation", "test")
+CAME_OF = {"steps_to_080": "reached_080"}  # metrics that count until something comes: 0 if never
+CAME = set(CAME_OF.values())
 MATRIX = ("order", "method", "after", "task", "dataset", "correct", "images")
 
 
@@ -30,6 +32,7 @@ class Observation:
         value: accuracies lie in 0..1.
         n: images that an accuracy is over; 0: unknown, or no share of images.
         plus_minus: how far rounding, or reading a plot, may have moved it.
+        least: the true value is this or more: what was counted had not come by the end.
     """
 
     item: str
@@ -40,6 +43,7 @@ class Observation:
     n: int
     plus_minus: float = 0.0
     origin: str = field(default="", compare=False)
+    least: bool = False
 
 
 def of_rows(rows: list[Row], origin: str) -> list[Observation]:
@@ -50,6 +54,7 @@ def of_rows(rows: list[Row], origin: str) -> list[Observation]:
     """
     for row in rows:
         _expect_value(row.metric, row.value, origin)
+    never = {_place(row, row.metric) for row in rows if row.metric in CAME and not row.value}
     return [
         Observation(
             row.item,
@@ -59,9 +64,14 @@ def of_rows(rows: list[Row], origin: str) -> list[Observation]:
             row.value,
             row.n if "accuracy" in row.metric else 0,
             origin=origin,
+            least=_place(row, CAME_OF.get(row.metric, "")) in never,
         )
         for row in rows
     ]
+
+
+def _place(row: Row, metric: str) -> tuple[object, ...]:
+    return (row.item, row.split, metric, *sorted((axis, str(v)) for axis, v in row.cell.items()))
 
 
 def released(folder: Path, study: str) -> list[Observation]:

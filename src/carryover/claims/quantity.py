@@ -244,6 +244,9 @@ def _consumed(found: Field, over: str, work: OverAxis, name: str) -> Field:
     groups: dict[Key, list[tuple[Any, Values]]] = {}
     for key, values in found.items():
         axes = dict(key)
+        if over not in axes and FUNCTIONS[name].of_one:
+            groups.setdefault(key, []).append((0, values))
+            continue
         if over not in axes:
             raise NotRun(f"two values of {over} for {name}")
         place = axes.pop(over)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
@@ -65,11 +65,17 @@ class HeadEntry:
 
 @dataclass(frozen=True)
 class Arm:
-    """Trainings that differ in stream, protocol and strategy alone."""
+    """Trainings that differ in stream, protocol and strategy alone.
+
+    Attributes:
+        shuffle, stream_seed: in place of the protocols' own.
+    """
 
     trains: Item
     freeze: str | None
     encoder: str | None
+    shuffle: bool | None
+    stream_seed: int | None
     streams: tuple[str, ...]
     protocols: tuple[str, ...]
     strategies: tuple[Strategy, ...]
@@ -85,8 +91,11 @@ class Arm:
         found = at_least(self.epochs, "epochs", 1) + at_least(self.batch_size, "batch_size", 1)
         for name in ("streams", "protocols", "strategies", "lrs"):
             found += distinct(getattr(self, name), name)
+        found += at_least(self.stream_seed or 0, "stream_seed", 0)
         for i, lr in enumerate(self.lrs):
             found += between(lr, f"lrs[{i}]", above=0.0)
+        if list(self.lrs) != sorted(self.lrs):
+            found.append(f"lrs: expected ascending rates, got {list(self.lrs)}; sort them")
         if not 0 <= self.momentum < 1:
             found.append(f"momentum: expected at least 0 and below 1, got {self.momentum}")
         if self.optimiser == "adam" and self.momentum:
@@ -105,6 +114,14 @@ class Arm:
         if self.head == NO_HEAD and self.trains == "frozen":
             found.append("head: expected one that trains with a frozen encoder, got none")
         return found
+
+    def ordered(self, protocol: Protocol) -> Protocol:
+        """A protocol with this arm's own order of images and classes, where it has one."""
+        return replace(
+            protocol,
+            shuffle=protocol.shuffle if self.shuffle is None else self.shuffle,
+            seed=protocol.seed if self.stream_seed is None else self.stream_seed,
+        )
 
     def cells(self) -> Iterator[tuple[str, str, str]]:
         """Stream, protocol and strategy of each training."""

@@ -20,6 +20,7 @@ class EncoderEntry:
     normalise: bool
     grey: bool
     rescale_twice: bool
+    prompts: Literal["own", "generic"]
     kinds: tuple[Literal["cls", "pooled", "tokens", "projected"], ...]
     tokens: Literal["float32", "bfloat16"]
     layers: tuple[str, ...] | None

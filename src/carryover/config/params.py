@@ -16,6 +16,8 @@ from carryover.config.diff import Diff
 from carryover.config.encoders import EncoderEntry
 from carryover.config.networks import Pretrain
 from carryover.config.reader import SLUG, at_least, build, known, load
+from carryover.config.retrieval import Retrieval
+from carryover.config.selfsupervised import Byol, SelfSupervised, SimClr
 from carryover.config.sequence import Sequence
 from carryover.errors import ConfigError, listed
 
@@ -26,13 +28,14 @@ class Params:
 
     seed: int
     data: Data
-    pretrain: dict[str, Pretrain | Contrastive]
+    pretrain: dict[str, Pretrain | Contrastive | Byol | SimClr]
     encoders: dict[str, EncoderEntry]
     cuts: Cuts
     clusters: Clusters
     adapt: Adapt
     continual: Continual
     sequence: Sequence
+    retrieval: Retrieval
     diff: Diff
 
     def faults(self) -> list[str]:
@@ -41,11 +44,15 @@ class Params:
         for name, recipe in self.pretrain.items():
             if not SLUG.fullmatch(name):
                 found.append(f"pretrain.{name}: expected a name of a-z, 0-9 and -")
-            found += known(recipe.dataset, self.data.names, f"pretrain.{name}.dataset")
+            several = recipe.datasets if isinstance(recipe, SelfSupervised) else None
+            for i, dataset in enumerate(several or ()):
+                found += known(dataset, self.data.names, f"pretrain.{name}.datasets[{i}]")
+            if not several:
+                found += known(recipe.dataset, self.data.names, f"pretrain.{name}.dataset")
         found += known(self.cuts.dataset, self.data.names, "cuts.dataset")
         found += known(self.clusters.dataset, self.data.names, "clusters.dataset")
         found += self._cuts_faults() + self._clusters_faults() + self._encoder_faults()
-        return found + self._sequence_faults()
+        return found + self._sequence_faults() + self._retrieval_faults()
 
     def network(self, name: str) -> Pretrain | None:
         """The supervised recipe of this name, if there is one."""
@@ -136,6 +143,23 @@ class Params:
             for i, name in enumerate(study.datasets)
             if name not in encoder.datasets
         ]
+
+    def _retrieval_faults(self) -> list[str]:
+        study = self.retrieval
+        found = known(study.dataset, self.data.names, "retrieval.dataset")
+        if study.memory.other:
+            found += known(study.memory.other, self.data.names, "retrieval.memory.other")
+        sources = {"memory.encoder": study.memory.encoder}
+        for item, started in (study.starts or {}).items():
+            sources |= {f"starts.{item}.{control}": source for control, source in started.items()}
+        for path, source in sources.items():
+            kind, _, network = source.source.partition(":")
+            if kind == "pretrain" and network not in self.pretrain:
+                found.append(
+                    f"retrieval.{path}.source: expected pretrain: and one of "
+                    f"{listed(self.pretrain)}, got {source.source!r}; describe it under pretrain"
+                )
+        return found
 
 
 def read(path: Path) -> Params:

@@ -9,6 +9,7 @@ from carryover.config.reader import SLUG, at_least, between, distinct
 
 Item = Literal["plain", "distill", "ogd", "lora", "average"]
 Teacher = Literal["zero-shot", "previous", "mixed"]
+TrainMode = Literal["whole", "image", "text", "image-fc", "image-fc-fixed", "fc"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,35 @@ class Averaging:
 
 
 @dataclass(frozen=True)
+class Curves:
+    """What is looked at beside the tests after whole sets, on the first order."""
+
+    seeds: int
+    eval_every: int
+    eval_methods: tuple[str, ...]
+    mixes: tuple[float, ...]
+    mix_after: tuple[int, ...]
+    mix_methods: tuple[str, ...]
+    map_images: int
+
+    def faults(self) -> list[str]:
+        found = at_least(self.seeds, "seeds", 0) + at_least(self.eval_every, "eval_every", 0)
+        found += at_least(self.map_images, "map_images", 0)
+        for i, mix in enumerate(self.mixes):
+            found += _share(mix, f"mixes[{i}]")
+        for i, after in enumerate(self.mix_after):
+            found += at_least(after, f"mix_after[{i}]", 1)
+        for name in ("eval_methods", "mix_methods"):
+            for i, method in enumerate(getattr(self, name)):
+                if method not in ONE_BY_ONE:
+                    found.append(
+                        f"{name}[{i}]: expected a method that trains set after set "
+                        f"({', '.join(ONE_BY_ONE)}), got {method!r}"
+                    )
+        return found
+
+
+@dataclass(frozen=True)
 class Faults:
     """What the released code does wrong, to have its numbers."""
 
@@ -117,7 +147,7 @@ class Sequence:
     items: tuple[Item, ...]
     methods: dict[str, tuple[str, ...]]
     seeds: int
-    train_mode: Literal["whole", "image", "text"]
+    train_mode: TrainMode
     precision: Literal["float32", "bfloat16"]
     lrs: dict[str, tuple[float, ...]]
     lr_factors: dict[str, float] | None
@@ -133,6 +163,7 @@ class Sequence:
     ogd: Ogd
     lora: Lora
     average: Averaging
+    curves: Curves
     faults_of_original: Faults
 
     def faults(self) -> list[str]:
@@ -155,7 +186,15 @@ class Sequence:
         for name, factor in (self.lr_factors or {}).items():
             found += between(factor, f"lr_factors.{name}", above=0.0)
             found += self._of_the_sets(name, "lr_factors")
-        return found + self._order_faults() + self._method_faults()
+        found += self._order_faults()
+        longest = len(next(iter(self.orders.values()), ()))
+        for i, after in enumerate(self.curves.mix_after):
+            if self.curves.mix_methods and after > longest:
+                found.append(
+                    f"curves.mix_after[{i}]: expected 1 to {longest}, the sets of the first "
+                    f"order, got {after}"
+                )
+        return found + self._method_faults()
 
     def _order_faults(self) -> list[str]:
         found = [] if self.orders else ["orders: expected at least one, got none"]
@@ -194,7 +233,17 @@ class Sequence:
                         f"methods.{item}[{i}]: expected one of {', '.join(METHODS[item])}, got "
                         f"{name!r}"
                     )
+                elif self.headed and item in self.items and name in HEADLESS:
+                    found.append(
+                        f"methods.{item}[{i}]: expected a method that can train a head of its own "
+                        f"with train_mode {self.train_mode}, got {name}; leave it out"
+                    )
         return found
+
+    @property
+    def headed(self) -> bool:
+        """Whether each set trains a head of its own, in place of its prompts."""
+        return self.train_mode in ("image-fc", "image-fc-fixed", "fc")
 
 
 def _share(value: float, name: str) -> list[str]:
@@ -216,4 +265,11 @@ METHODS: dict[str, tuple[str, ...]] = {  # by item; `sequence_methods` says what
         *("moving-average", "ema", "task-mean"),
     ),
 }
+ONE_BY_ONE = tuple(
+    name
+    for names in METHODS.values()
+    for name in names
+    if name not in ("zero-shot", "joint", "ncm", "ridge")
+)
+HEADLESS = ("joint", *METHODS["ogd"], *METHODS["lora"])  # one set of tensors trains in all tasks
 GRID = ("items", "methods", "seeds")  # which cells

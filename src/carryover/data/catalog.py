@@ -7,39 +7,15 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from carryover.data.known import RENDERED as RENDERED  # both are read from here
+from carryover.data.known import SMALL, Dataset, Kind
+from carryover.data.known_photos import OTHERS, TASKS
 from carryover.errors import DataError
 from carryover.files import digest, write_json
-
-Kind = Literal["digits", "rendered", "parquet", "folder", "torchvision", "food101"]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Facts of a known data set; a copy that differs from them is refused.
-
-    Attributes:
-        images: all splits together.
-        classes: class ids are 0..classes-1.
-        source: who made it, and its terms.
-        splits: official images per split; empty where the split is ours.
-        shape: channels, height and width; None where the size is chosen.
-        torchvision_class: name in ``torchvision.datasets``, or none.
-        folder: where that class looks below its root.
-        present: a file below the root that shows that the set is there.
-    """
-
-    images: int
-    classes: int
-    source: str
-    splits: Mapping[str, int] = field(default_factory=dict)
-    shape: tuple[int, int, int] | None = None
-    torchvision_class: str = ""
-    folder: str = ""
-    present: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,9 +24,9 @@ class Source:
 
     Attributes:
         kind: how to read it.
-        path: file or folder; for torchvision the root that its classes take; none for embedded sets
-        folder: torchvision only, the set's own folder below the root.
-        torchvision_class: torchvision only.
+        path: file or folder; the root for the official files; none for embedded sets.
+        folder: of the official files below the root.
+        torchvision_class: what reads or fetches them, or none.
     """
 
     kind: Kind
@@ -74,7 +50,7 @@ def resolve(
     """Where the images of a data set are, by the first rule that fits.
 
     `name` may be ``folder:PATH`` or ``parquet:PATH``; else an entry of `sources` counts, then the
-    embedded sets, then ``ROOT/NAME.parquet`` (dashes or underscores), torchvision's files below
+    embedded sets, then ``ROOT/NAME.parquet`` (dashes or underscores), the official files below
     ROOT, and the folder ``ROOT/NAME``.
 
     Args:
@@ -82,9 +58,10 @@ def resolve(
         root: ``data.root``, None where there is none.
         sources: ``data.sources``, names and ``folder:PATH`` or ``parquet:PATH``.
         base: what relative paths are relative to.
-        download: accept torchvision's root although its files are not there yet.
+        download: accept the root although the official files are not there yet.
     Raises:
-        DataError: the name is no slug, a source is not of that form, or nothing was found.
+        DataError: the name is no slug, a source is not of that form, or nothing was found, and
+            with `download` that the set has to be got by hand.
     """
     if name.startswith(("folder:", "parquet:")):
         return _named_source(name, "data set", base)
@@ -104,26 +81,37 @@ def resolve(
             looked.append(str(place / file))
             if (place / file).is_file():
                 return Source("parquet", place / file)
-        if known and known.torchvision_class:
-            looked.append(str(place / known.present))
-            if download or (place / known.present).exists():
-                return Source("torchvision", place, known.folder, known.torchvision_class)
-        if name == "food-101":
-            looked.append(str(place / name / "meta"))
-            if download or (place / name / "meta").exists():
-                return Source("food101", place / name)
+        if known and known.kind:
+            official = _official(known, place, looked)
+            if official is None and download and not known.get:
+                official = known.places[0]
+            if official is not None:
+                return Source(known.kind, place, official, known.torchvision_class)
         for folder in dict.fromkeys([name, name.replace("-", "_")]):
             looked.append(str(place / folder))
             if (place / folder).is_dir():
                 packed = any((place / folder).glob("*.parquet"))
                 return Source("parquet" if packed else "folder", place / folder)
-    fetch = f", or `carryover data prepare {name} --download`" if known and not download else ""
+    advice = "set data.root to the folder that holds it"
+    if known and known.get:
+        advice = f"{known.get}, with data.root set to the folder above it"
+    elif known and known.torchvision_class and not download:
+        advice += f" or let `carryover data prepare {name} --download` fetch it there"
     raise DataError(
         f"data set {name!r}: expected its files, found none ("
-        f"{'looked for ' + ', '.join(looked) if looked else 'data.root is not set'}); set "
-        f"data.root to the folder that holds it, add {name}: folder:PATH or {name}: parquet:PATH "
-        f"to data.sources{fetch}"
+        f"{'looked for ' + ', '.join(looked) if looked else 'data.root is not set'}); {advice}, "
+        f"or add {name}: folder:PATH or {name}: parquet:PATH to data.sources"
     )
+
+
+def _official(known: Dataset, root: Path, looked: list[str]) -> str | None:
+    """The first of a set's places that holds its files; each is added to `looked`."""
+    for folder in known.places:
+        for entry in known.present:
+            looked.append(str(root / folder / entry))
+            if (root / folder / entry).exists():
+                return folder
+    return None
 
 
 def slug(name: str) -> str:
@@ -225,14 +213,19 @@ def expect_known(
     known = DATASETS.get(name)
     if known is None:
         return
-    wanted = dict(known.splits) or {"": known.images}
-    found = dict(counts) if known.splits else {"": sum(counts.values())}
-    facts: list[tuple[str, Any, Any]] = [
-        (f"{number} {split} images".replace("  ", " "), number, found.get(split, 0))
-        for split, number in wanted.items()
-    ]
-    facts += [(f"no {split} images", 0, found[split]) for split in found if split not in wanted]
-    facts += [(f"{known.classes} classes", known.classes, classes)]
+    found = dict(counts)
+    if any(found == images and classes == number for images, number in known.copies):
+        return
+    facts: list[tuple[str, Any, Any]] = []
+    if not known.splits and known.images is not None:
+        facts += [(f"{known.images} images", known.images, sum(found.values()))]
+    for split, number in known.splits.items():
+        if split != "validation" or split in found:
+            facts += [(f"{number} {split} images", number, found.get(split, 0))]
+    if known.splits:
+        facts += [(f"no {split} images", 0, found[split]) for split in found.keys() - known.splits]
+    if known.classes is not None:
+        facts += [(f"{known.classes} classes", known.classes, classes)]
     if known.shape and shape is not None:
         facts += [(f"{known.shape} channels, height, width", known.shape, tuple(shape))]
     for what, expected, got in facts:
@@ -243,58 +236,4 @@ def expect_known(
             )
 
 
-RENDERED = ("letters", "shapes", "textures", "colours", "world")  # drawn by `data.rendered`
-
-DATASETS: dict[str, Dataset] = {
-    "digits": Dataset(
-        images=1797,
-        classes=10,
-        source="handwritten digits of 8x8 px from UCI, shipped with scikit-learn (BSD-3-Clause)",
-    ),
-    "mnist": Dataset(
-        images=70_000,
-        classes=10,
-        source="LeCun, Cortes, Burges; usually cited as CC BY-SA 3.0",
-        splits={"train": 60_000, "test": 10_000},
-        shape=(1, 28, 28),
-        torchvision_class="MNIST",
-        folder="MNIST",
-        present="MNIST/raw",
-    ),
-    "fashion-mnist": Dataset(
-        images=70_000,
-        classes=10,
-        source="Zalando Research; MIT",
-        splits={"train": 60_000, "test": 10_000},
-        shape=(1, 28, 28),
-        torchvision_class="FashionMNIST",
-        folder="FashionMNIST",
-        present="FashionMNIST/raw",
-    ),
-    "cifar10": Dataset(
-        images=60_000,
-        classes=10,
-        source="Krizhevsky 2009; no formal licence, free for research",
-        splits={"train": 50_000, "test": 10_000},
-        shape=(3, 32, 32),
-        torchvision_class="CIFAR10",
-        folder="cifar-10-batches-py",
-        present="cifar-10-batches-py",
-    ),
-    "food-101": Dataset(
-        images=101_000,
-        classes=101,
-        source="Bossard, Guillaumin, Van Gool 2014; images of Foodspotting, scientific fair use",
-        splits={"train": 75_750, "test": 25_250},
-    ),
-    "cifar100": Dataset(
-        images=60_000,
-        classes=100,
-        source="Krizhevsky 2009; no formal licence, free for research",
-        splits={"train": 50_000, "test": 10_000},
-        shape=(3, 32, 32),
-        torchvision_class="CIFAR100",
-        folder="cifar-100-python",
-        present="cifar-100-python",
-    ),
-}
+DATASETS: dict[str, Dataset] = SMALL | TASKS | OTHERS

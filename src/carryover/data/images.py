@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from carryover.data.transforms import resize
@@ -251,9 +251,10 @@ def decode(content: bytes, name: str) -> UInt8[Tensor, "c h w"]:
     except BOMBS as error:
         raise _too_large(name, "far more") from error
     except DAMAGE as error:
+        reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
         raise DataError(
             f"{name}: expected an image that decodes, got {len(content)} bytes that do not "
-            f"({error}); copy the file again or take it out"
+            f"({reason}); copy the file again or take it out"
         ) from error
     pixels = torch.from_numpy(values)
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()

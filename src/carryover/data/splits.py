@@ -102,6 +102,18 @@ def with_test(
     return named
 
 
+def random_parts(count: int, share: float, seed: int) -> list[str]:
+    """``train`` for ``int(share * count)`` rows drawn from all, ``test`` for the rest.
+
+    The rows are those that ``torch.utils.data.random_split`` draws with a generator of this seed.
+    """
+    drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    named = ["test"] * count
+    for row in drawn[: int(share * count)]:
+        named[row] = "train"
+    return named
+
+
 def repeat_generator(seed: int, seeding: str, repeat: int) -> torch.Generator:
     """What draws a repeat's training images in every study of cut networks.
 

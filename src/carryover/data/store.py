@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import UInt8
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from carryover import run
+from carryover.data import shards
 from carryover.data.catalog import Source, expect_known, source_digest
 from carryover.data.images import Encoded, Images, Table, as_channels, decode
 from carryover.errors import DataError, listed
-from carryover.files import digest, write_bytes, write_json
+from carryover.files import digest, write_json
 
-SHARD_BYTES = 128 * 2**20
 RAW_LIMIT = 64 * 64 * 3  # values an image; larger ones are smaller on disk as their source bytes
 ORDER = ("train", "validation", "test")
 
@@ -54,7 +52,7 @@ def prepare(
         splits = {}
         for split in counts:
             rows = [row for row, part in enumerate(table.splits) if part == split]
-            splits[split] = _write(_images(table, rows, pixels, channels), split, work)
+            splits[split] = shards.write(table, rows, pixels, channels, split, work)
         facts = {
             "name": name,
             "kind": source.kind,
@@ -103,79 +101,8 @@ def _progress(count: int, what: str) -> Iterator[int]:
     yield from track(range(count), what, console=console, transient=True, disable=hidden)
 
 
-def _images(
-    table: Table, rows: list[int], pixels: UInt8[Tensor, "n c h w"] | None, channels: int
-) -> Images:
-    index = torch.tensor(rows)
-    images = Images(
-        labels=torch.tensor(table.labels)[index],
-        class_names=table.class_names,
-        ids=index,
-        columns={name: [values[row] for row in rows] for name, values in table.columns.items()},
-        digest="",
-        pixels=_packed(table, rows, channels) if pixels is None else pixels[index],
-    )
-    return replace(images, digest=images.rows_digest())
-
-
-def _packed(table: Table, rows: list[int], channels: int) -> Encoded:
-    blobs, spans, waiting = [], [], bytearray()
-    for row in rows:
-        content = table.content(row)
-        if waiting and len(waiting) + len(content) > SHARD_BYTES:
-            blobs.append(torch.frombuffer(waiting, dtype=torch.uint8))
-            waiting = bytearray()
-        spans.append((len(blobs), len(waiting), len(waiting) + len(content)))
-        waiting += content
-    blobs.append(torch.frombuffer(waiting, dtype=torch.uint8))
-    return Encoded(tuple(blobs), torch.tensor(spans), channels)
-
-
 def _set_digest(splits: dict[str, Any]) -> str:
     return digest({split: facts["digest"] for split, facts in splits.items()})
-
-
-def _write(images: Images, split: str, folder: Path) -> dict[str, Any]:
-    shards = enumerate(_shards(images))
-    contents = {f"{split}-{number:05d}.safetensors": save(shard) for number, shard in shards}
-    if images.columns:
-        contents[f"{split}-columns.parquet"] = _columns_bytes(images.columns)
-    for name, content in contents.items():
-        write_bytes(folder / name, content)
-    return {
-        "images": len(images),
-        "per_class": _per_class(images),
-        "digest": images.digest,
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
-    }
-
-
-def _shards(images: Images) -> Iterator[dict[str, Tensor]]:
-    pixels = images.pixels
-    if isinstance(pixels, Encoded):
-        for number, blob in enumerate(pixels.blobs):
-            here = pixels.spans[:, 0] == number
-            shard = {"labels": images.labels[here], "ids": images.ids[here]}
-            yield shard | {"bytes": blob, "ends": pixels.spans[here, 2]}
-    else:
-        step = max(1, SHARD_BYTES // pixels[0].numel())
-        for start in range(0, len(images), step):
-            part = slice(start, start + step)
-            shard = {"labels": images.labels[part], "ids": images.ids[part]}
-            yield shard | {"pixels": pixels[part]}
-
-
-def _columns_bytes(columns: dict[str, list[Any]]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def _per_class(images: Images) -> list[int]:
-    return torch.bincount(images.labels, minlength=len(images.class_names)).tolist()
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -225,14 +152,14 @@ def load(folder: Path, split: str) -> Images:
             raise _altered(folder / name) from error
         if found != expected:
             raise _altered(folder / name)
-    shards = [load_file(folder / name) for name in sorted(files) if name.endswith(".safetensors")]
+    parts = [load_file(folder / name) for name in sorted(files) if name.endswith(".safetensors")]
     return Images(
-        labels=torch.cat([shard["labels"] for shard in shards]),
+        labels=torch.cat([part["labels"] for part in parts]),
         class_names=tuple(facts["class_names"]),
-        ids=torch.cat([shard["ids"] for shard in shards]),
+        ids=torch.cat([part["ids"] for part in parts]),
         columns=_columns(folder / f"{split}-columns.parquet"),
         digest=facts["splits"][split]["digest"],
-        pixels=_pixels(shards, facts["channels"]),
+        pixels=_pixels(parts, facts["channels"]),
     )
 
 
@@ -245,16 +172,16 @@ def _columns(path: Path) -> dict[str, list[Any]]:
         return dict(file.read().to_pydict())
 
 
-def _pixels(shards: list[dict[str, Tensor]], channels: int) -> Tensor | Encoded:
-    if "pixels" in shards[0]:
-        parts = [shard["pixels"] for shard in shards]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+def _pixels(parts: list[dict[str, Tensor]], channels: int) -> Tensor | Encoded:
+    if "pixels" in parts[0]:
+        pixels = [part["pixels"] for part in parts]
+        return pixels[0] if len(pixels) == 1 else torch.cat(pixels)
     spans = []
-    for number, shard in enumerate(shards):
-        ends = shard["ends"]
+    for number, part in enumerate(parts):
+        ends = part["ends"]
         starts = torch.cat([ends.new_zeros(1), ends[:-1]])
         spans.append(torch.stack([torch.full_like(ends, number), starts, ends], 1))
-    return Encoded(tuple(shard["bytes"] for shard in shards), torch.cat(spans), channels)
+    return Encoded(tuple(part["bytes"] for part in parts), torch.cat(spans), channels)
 
 
 def check(folder: Path) -> dict[str, Any]:
@@ -266,8 +193,9 @@ def check(folder: Path) -> dict[str, Any]:
     facts = manifest(folder)
     for split, about in facts["splits"].items():
         images = load(folder, split)
+        per_class = shards.per_class(images.labels, len(images.class_names))
         said = (about["images"], about["per_class"], about["digest"])
-        if said != (len(images), _per_class(images), images.rows_digest()):
+        if said != (len(images), per_class, images.rows_digest()):
             raise _altered(folder / "manifest.json")
     counts = {split: about["images"] for split, about in facts["splits"].items()}
     shape = None if facts["shape"] == "mixed" else facts["shape"]

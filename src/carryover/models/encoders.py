@@ -102,7 +102,7 @@ def load(
 
     Args:
         source: ``open-clip:ARCHITECTURE``, ``flava``, ``flava-image``, ``timm:NAME``,
-            ``torchvision:NAME``, ``cifar-resnet:DEPTH`` or ``pretrain:NAME``.
+            ``torchvision:NAME``, ``simclr:NAME``, ``cifar-resnet:DEPTH`` or ``pretrain:NAME``.
         weights: a file or folder in the source's official format, or a tag of open_clip; None
             for weights drawn from a fixed seed (``pretrain`` has its own).
         base: folder that relative paths and ``data/models`` are below.
@@ -186,6 +186,12 @@ def _vision(wanted: Wanted) -> Encoder:
     return vision.build(wanted)
 
 
+def _simclr(wanted: Wanted) -> Encoder:
+    from carryover.models import simclr
+
+    return simclr.build(wanted)
+
+
 def _pretrained(wanted: Wanted) -> Encoder:
     from carryover.models import pretrained
 
@@ -202,6 +208,7 @@ SOURCES: dict[str, Source] = {
     "flava-image": Source("", "the same; the image network alone", _flava),
     "timm": Source("NAME", ".safetensors or state dict (.pth, .bin)", _vision),
     "torchvision": Source("NAME", "official state dict (.pth)", _vision),
+    "simclr": Source("NAME", "state dict (.pth), torchvision's names or a prefix", _simclr),
     "cifar-resnet": Source("DEPTH", "state dict (.th)", _vision),
     "pretrain": Source("NAME", "data/models/NAME, made by the pipeline", _pretrained),
 }

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from carryover.errors import ConfigError, DataError
-from carryover.models import saved
+from carryover.models import saved, selfsupervised
 from carryover.models.cnn import cnn
 from carryover.models.encoders import Encoder, Wanted, assemble
 from carryover.models.preprocess import Preprocess, from_card
@@ -43,6 +43,8 @@ def build(wanted: Wanted) -> Encoder:
     card = saved.read_card(folder)
     if "network" in card:
         return _cnn(wanted, folder, card)
+    if "image_network" in card:
+        return _selfsupervised(wanted, folder, card)
     if "open_clip" in card:
         from carryover.models import openclip
 
@@ -80,3 +82,10 @@ def _cnn(wanted: Wanted, folder: Path, card: dict[str, Any]) -> Encoder:
         card["network"],
         model=nn.Sequential(OrderedDict(image=image, head=head)),
     )
+
+
+def _selfsupervised(wanted: Wanted, folder: Path, card: dict[str, Any]) -> Encoder:
+    """An image network that learned without labels; its projection was not kept."""
+    image, _ = selfsupervised.build(card)
+    saved.load_(folder, image)
+    return assemble(wanted.source, image, from_card(card["preprocess"]), card["image_network"])

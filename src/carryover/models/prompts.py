@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from carryover.data.templates import NAMES, NUMBERS, OF_PHOTOS
 from carryover.errors import DataError
 
 GENERIC = ("A photo of {}.",)  # of the published adaptation study, for every set
@@ -28,19 +29,29 @@ class Text(Protocol):
         """To embeddings, one a sentence, of any length."""
 
 
-def class_prompts(dataset: str, class_names: Sequence[str]) -> list[list[str]]:
-    """Sentences of each class, one a template; a set without its own has the generic template.
+def class_prompts(
+    dataset: str, class_names: Sequence[str], generic: bool = False
+) -> list[list[str]]:
+    """Sentences of each class, one a template; a set without its own has the general template.
 
+    A class is called by its name in the set, with spaces for underscores, or as `NAMES` and
+    `CLASS_TEXTS` have it.
+
+    Args:
+        generic: leave the templates of the set out, as if it had none.
     Raises:
         DataError: the set's texts are for another number of classes.
     """
-    texts = CLASS_TEXTS.get(dataset, tuple(class_names))
+    said = NAMES.get(dataset, {})
+    plain = tuple(said.get(name, name.replace("_", " ")) for name in class_names)
+    texts = CLASS_TEXTS.get(dataset, plain)
     if len(texts) != len(class_names):
         raise DataError(
             f"{dataset}: expected {len(texts)} classes, as its prompts have it, got "
             f"{len(class_names)}; give the set another name, or name all its classes"
         )
-    return [[t.format(text) for t in TEMPLATES.get(dataset, GENERIC)] for text in texts]
+    sentences = GENERIC if generic else TEMPLATES.get(dataset, GENERIC)
+    return [[sentence.format(text) for sentence in sentences] for text in texts]
 
 
 def class_weights(text: Text, prompts: Sequence[Sequence[str]]) -> Float[Tensor, "c d"]:
@@ -61,20 +72,14 @@ def zero_shot_logits(
     return scale * F.normalize(embeddings, dim=-1) @ class_weights.T
 
 
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
 CLASS_TEXTS: dict[str, tuple[str, ...]] = {
     "digits": NUMBERS,
-    "mnist": NUMBERS,
     "letters": tuple(f"letter {letter}" for letter in "abcdefghijklmnopqrstuvwxyz")
     + tuple(f"digit {number}" for number in NUMBERS),
 }
 
-_OF_DIGITS = ("the digit {}", "the number {}", "the blurred digit {}", "a photo of the digit {}")
-
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "digits": _OF_DIGITS,
-    "mnist": _OF_DIGITS,
+TEMPLATES: dict[str, tuple[str, ...]] = OF_PHOTOS | {
+    "digits": ("the digit {}", "the number {}", "the blurred digit {}", "a photo of the digit {}"),
     "letters": ("the {}", "a photo of the {}", "an image of the {}"),
     "shapes": ("a {}", "a photo of a {}", "an image of a {}"),
     "textures": ("a {} pattern", "a {} texture", "a {} surface", "a photo of a {} texture"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carryover import provenance, run
 from carryover.errors import pick
-from carryover.pretrain import contrastive, supervised
+from carryover.pretrain import contrastive, selfsupervised, supervised
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 def stage(params: Params, item: str, context: run.Context) -> None:
     """Train and save one network; its card has the digest of its own objective's code."""
     recipe = pick(params.pretrain, item, "pretrain")
-    module = {"supervised": supervised, "contrastive": contrastive}[recipe.objective]
+    module: Any = OBJECTIVES[recipe.objective]
     source = provenance.source_digest(module.__name__)
     module.stage(params, item, replace(context, source=source))
+
+
+OBJECTIVES = {
+    "supervised": supervised,
+    "contrastive": contrastive,
+    "byol": selfsupervised,
+    "simclr": selfsupervised,
+}

@@ -166,6 +166,8 @@ def _rows(axis: Axes, scores: Scores, run: Run, place: int, more: dict[str, Any]
         if not every:
             continue
         at = list(every)[-1]
+        if continual_intervals.early(scores, run, at):
+            continue
         told = continual_intervals.of(scores, run, split, metric, at)
         looks = {"color": COLOURS[look["marker"]]} | look | more
         if told:

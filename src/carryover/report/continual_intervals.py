@@ -11,7 +11,7 @@ from statistics import fmean
 
 from carryover.measure.statistics import Interval
 from carryover.report.adapt_intervals import Outcome, mean_accuracy, mean_difference, over_seeds
-from carryover.report.continual_scores import At, Number, Run, Scores, matrix, numbers, seeds
+from carryover.report.continual_scores import At, Number, Run, Scores, last, matrix, numbers, seeds
 
 ACCURACIES = ("accuracy", "task_accuracy")
 Ends = tuple[list[Outcome], list[Outcome]]  # accuracies that a difference of means is of
@@ -37,9 +37,16 @@ def accuracy(scores: Scores, run: Run, experience: int) -> Interval | None:
 
 
 def mean(scores: Scores, run: Run, split: str, metric: str) -> float | None:
-    """The last value of a metric, mean over seeds; None where there is none."""
+    """The value of a metric at the end of the stream, mean over seeds; None where there is none."""
     every = numbers(scores, run, split, metric)
-    return fmean(each.value for each in list(every.values())[-1].values()) if every else None
+    if not every or early(scores, run, list(every)[-1]):
+        return None
+    return fmean(each.value for each in list(every.values())[-1].values())
+
+
+def early(scores: Scores, run: Run, at: At) -> bool:
+    """Whether a number is of an experience before the last, as are those of what diverged then."""
+    return at.experience is not None and at.experience < last(scores, run)
 
 
 def end(scores: Scores, run: Run, metric: str) -> Interval | None:
@@ -49,7 +56,7 @@ def end(scores: Scores, run: Run, metric: str) -> Interval | None:
     seeds, and with one seed over test images, as if the two ends were on different ones.
     """
     every = numbers(scores, run, "test", metric)
-    if not every:
+    if not every or early(scores, run, list(every)[-1]):
         return None
     values = list(every.values())[-1]
     ends = [_ends(matrix(scores, run, seed), metric) for seed in values]

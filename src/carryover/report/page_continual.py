@@ -43,6 +43,11 @@ CONTINUAL = Study(
             "Heat maps: CKA of each layer after training with each before",
             "Similarity of each layer after the stream (rows) with each before it (columns).",
         ),
+        "cka-between": Shown(
+            "Line plots: CKA between frozen, partly frozen and unfrozen encoders, by layer",
+            "Similarity of equal layers of a frozen, a partly frozen and an unfrozen encoder after "
+            "the same stream; bands are 95 % intervals over images.",
+        ),
         "cka-untrained": Shown(
             "Line plot: CKA and the published score of two encoders as loaded",
             "A frozen and a partly frozen encoder before any training, which are the same: CKA "

@@ -30,6 +30,19 @@ SEQUENCE = Study(
             "How much accuracy changes from right after a set's training to the end. The last "
             "set adds a 0 to a mean; the published averages have it in.",
         ),
+        "mixing": Shown(
+            "Line plots: accuracy by share of the tuned weights",
+            "Accuracy on trained and other sets when tuned weights are mixed with the start's.",
+        ),
+        "steps": Shown(
+            "Line plots: accuracy on each set over updates, one line a method",
+            "Accuracy on each set over the updates of all sets; grey while it trains itself.",
+        ),
+        "tsne": Shown(
+            "Scatter plots: maps of test images' embeddings, one map a method",
+            "Where test images lie before any set and after all, a colour a set; each map is "
+            "made by itself, so that axes cannot be compared.",
+        ),
     },
     (
         Fault(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from carryover.report.page_adapt import ADAPT
 from carryover.report.page_continual import CONTINUAL
+from carryover.report.page_retrieval import RETRIEVAL
 from carryover.report.page_sequence import SEQUENCE
 from carryover.report.page_study import Fault, Shown, Study
 
@@ -99,37 +100,5 @@ STUDIES = {
     "adapt": ADAPT,
     "continual": CONTINUAL,
     "sequence": SEQUENCE,
-    "retrieval": Study(
-        "Retrieval",
-        "Does looking up stored representations help a classifier, and against noise?",
-        "alexchandler100/MAT_180",
-        {},
-        (
-            Fault(
-                "retrieval block",
-                "mixes up positions and channels even where it adds nothing",
-                "with nothing to add it leaves the network as it is",
-            ),
-            Fault(
-                "random entries",
-                "always the first entry, k times",
-                "drawn from all entries",
-            ),
-            Fault(
-                "accuracy reported",
-                "the highest of many estimates on 768 images",
-                "after the last step, on all test images",
-            ),
-            Fault(
-                "training images in the store",
-                "each finds itself in training, never in the test",
-                "itself left out",
-            ),
-            Fault(
-                "without retrieval",
-                "half the weights fewer, and no look at the store's training",
-                "as many weights, with an empty, a shuffled and a constant store",
-            ),
-        ),
-    ),
+    "retrieval": RETRIEVAL,
 }

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-METRICS = ("accuracy", "other_accuracy")
+METRICS = ("mixed_accuracy", "accuracy_on_the_way")
 KINDS: dict[str, dict[str, Any]] = {
     "trained": {"linestyle": "-", "marker": "o"},
     "not trained": {"linestyle": "--", "marker": "s"},
@@ -69,14 +69,20 @@ def mixing(scores: Scores) -> Figure:
             ],
         )
         figure.supylabel("mean accuracy, %")
-        counts = sorted({len(each) for run in known for each in _values(scores, run)})
         notes(
             figure,
             "mix: share of the tuned weights, 0 the start, 1 as trained",
-            f"bars: 95 % interval over test images and {' or '.join(map(str, counts))} seeds; "
+            f"bars: 95 % interval over {_over(scores, known)}; "
             "the mix is shown, not chosen, on test images",
         )
         return figure
+
+
+def _over(scores: Scores, known: Iterable[Run]) -> str:
+    """What intervals are over."""
+    counts = sorted({len(each) for run in known for each in _values(scores, run)})
+    several = f"test images and {' or '.join(map(str, counts))} seeds"
+    return "test images (1 seed)" if counts == [1] else several
 
 
 def _values(scores: Scores, run: Run) -> list[BySeed]:
@@ -143,11 +149,10 @@ def steps(scores: Scores) -> Figure:
                 _panel(axis, scores, found, name)
         legend(figure, method_keys(run for *_, found in shown for run in found))
         figure.supylabel("accuracy, %")
-        counts = sorted({len(each) for run in known for each in _values(scores, run)})
         notes(
             figure,
             "updates since the start; grey: while the panel's own set trains",
-            f"bands: 95 % interval over test images and {' or '.join(map(str, counts))} seeds",
+            f"bands: 95 % interval over {_over(scores, known)}",
         )
         return figure
 

@@ -35,7 +35,7 @@ from carryover.adapt_start import Start, load_start
 from carryover.adapt_training import chosen_rows, held_out, item_of, refuse_unfit, train
 from carryover.config.adapt import Adapt
 from carryover.errors import Diverged
-from carryover.parallel import spread
+from carryover.parallel import end_round, own, spread
 from carryover.rows import Row, write_rows
 
 if TYPE_CHECKING:
@@ -95,11 +95,12 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         with run.progress(context.stage, total, total - len(waiting)) as advance:
             for several in (tried, reported):
                 rates = chosen_rates(study, tried, done) if several is reported else {}
-                left = [cell for cell in several if cell.name not in done]
+                left = [cell for cell in own(several) if cell.name not in done]
                 for cell, found in spread(work, left, processes):
                     scratch.add(cell.name, found)
                     done[cell.name] = found
                     advance()
+                end_round(sum(c.name not in done for c in several), last=several is reported)
         rows = [
             Row(
                 study="adapt",

@@ -42,7 +42,7 @@ from carryover.measure.spectrum import effective_rank
 from carryover.measure.tsne import tsne
 from carryover.models import saved
 from carryover.models.outputs import layer_outputs
-from carryover.parallel import spread
+from carryover.parallel import end_round, own, spread
 from carryover.prepare import refuse_stale
 from carryover.pretrain import supervised
 from carryover.report.tables import to_csv
@@ -111,7 +111,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         threadpool_limits(1),
     ):
         done = scratch.cells()
-        waiting = [cell for cell in cells(study) if cell.name not in done]
+        waiting = [cell for cell in own(cells(study)) if cell.name not in done]
         started = time.monotonic()
         with run.progress(context.stage, len(done) + len(waiting), len(done)) as advance:
             for method in study.methods:
@@ -123,6 +123,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
                     scratch.add(cell.name, scores)
                     done[cell.name] = scores
                     advance()
+        end_round(sum(cell.name not in done for cell in cells(study)))
         points = tsne_csv(params, network, parts, device)
         seconds = time.monotonic() - started
         rows = [

@@ -4,9 +4,11 @@ An encoder with a head is trained by Avalanche's strategies on streams: i.i.d. c
 classes with and without task labels, permuted, rotated and other domains. Frozen arms train heads
 on stored embeddings; the others train copies of the encoder. ``dvc repro continual@frozen`` writes
 ``reports/continual/runs/frozen/rows.jsonl`` (accuracies by task and time, forgetting, transfer,
-calibration, and of encoders that trained CKA with themselves before), every prediction below
-``data/predictions`` and the first seed's trained weights below ``data/checkpoints``. Item frozen
-has the original's logistic regression too (item ``features`` in its rows).
+calibration, and of encoders that trained CKA with themselves before), beside it ``drawn.jsonl``
+(what figures alone read), every prediction below ``data/predictions``, and below
+``data/checkpoints`` of the first seed the trained weights and what each layer group of a trained
+encoder makes of the images that CKA is taken on. Item frozen has the original's logistic regression
+too (item ``features`` in its rows).
 
 Source: ``jatkar123/Thesis_CL_FLAVA`` at 93d43a8.
 """
@@ -25,20 +27,23 @@ import torch
 
 from carryover import run
 from carryover.config.continual import Continual
+from carryover.continual_drawn import NAME as DRAWN
+from carryover.continual_drawn import Number, is_drawn, write_drawn
 from carryover.continual_features import fitted
+from carryover.continual_layers import FOLDER, write_layers
 from carryover.continual_measures import (
-    Number,
     measured,
     predictions,
     score,
     write_checkpoint,
     write_predictions,
 )
+from carryover.continual_rates import Place, candidates, chosen, to_try
 from carryover.continual_similarity import Layers, along, compared_rows, layers_of, similarities
 from carryover.continual_similarity import untrained as compare_untrained
 from carryover.continual_start import Start, load_start, pool_name
 from carryover.continual_training import Cell, train
-from carryover.parallel import spread
+from carryover.parallel import end_round, own, spread
 from carryover.rows import Row, write_rows
 
 if TYPE_CHECKING:
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
 RUNS = Path("reports/continual/runs")
 PREDICTIONS = Path("data/predictions/continual")
 CHECKPOINTS = Path("data/checkpoints/continual")
+ONCE = ("trained_parameters", "updates")  # told of the first seed, about the same for the others
 
 Before = Mapping[tuple[str, str, str], Layers]  # of encoders as loaded; see `first_layers`
 
@@ -76,20 +82,33 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     with run.alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
         done = scratch.cells()
         started = time.monotonic()
-        tried, reported = cells(study, item)
-        waiting = [cell for cell in [*tried, *reported] if cell.name not in done]
-        total = len(tried) + len(reported)
-        rates: dict[Cell, float] = {}
-        with run.progress(context.stage, total, total - len(waiting)) as advance:
-            for several in (tried, reported):
-                rates = chosen_rates(study, tried, reported, done) if several is reported else {}
-                left = [cell for cell in several if cell.name not in done]
-                for cell, found in spread(work, left, processes):
-                    scratch.add(cell.name, found)
-                    done[cell.name] = found
+        reported = cells(study, item)
+        rates: dict[Place, float] = {}
+        might = candidates(study, item)
+        before_this, most = len(done), len(reported) + len(might)
+        with run.progress(context.stage, most, before_this) as advance:
+            ours = set(own(might, unit_of))
+            while left := [cell for cell in to_try(study, item, done) if cell in ours]:
+                for cell, made in spread(work, left, processes):
+                    scratch.add(cell.name, made)
+                    done[cell.name] = made
                     advance()
+            end_round(len(to_try(study, item, done)), last=False)
+            rates = chosen(study, item, done)
+            left = [cell for cell in own(reported, unit_of) if cell.name not in done]
+            for _ in range(most - len(done) - len(left)):  # rates that need not be tried
+                advance()
+            for cell, made in spread(work, left, processes):
+                scratch.add(cell.name, made)
+                done[cell.name] = made
+                advance()
+            end_round(sum(cell.name not in done for cell in reported))
         row = partial(Row, study="continual", preset=study.preset, precision="float32")
         row = partial(row, params=context.params, source=context.source)
+        found: dict[Cell, list[Number]] = {  # from their JSON, where they may be lists
+            cell: [(s, m, at, value, n) for s, m, at, value, n in done[cell.name]]
+            for cell in reported
+        }
         rows = [
             row(
                 item=item,
@@ -102,45 +121,38 @@ def stage(params: Params, item: str, context: run.Context) -> None:
                 weights=start.encoders[study.encoder_of(study.arms[cell.arm])].weights,
             )
             for cell in reported
-            for split, metric, at, value, n in done[cell.name]
+            for split, metric, at, value, n in found[cell]
+            if not is_drawn((split, metric, at, value, n), last(study, cell))
         ]
         rows += of_whole_sets(params, row) if item == "frozen" else []
         rows += before_training(params, start, row) if item == "partly" else []
         context.refuse_edited()
         write_rows(RUNS / item / "rows.jsonl", rows)
+        drawn = [
+            (axes(study, cell), [each for each in told if is_drawn(each, last(study, cell))])
+            for cell, told in found.items()
+        ]
+        write_drawn(RUNS / item / DRAWN, drawn)
         keep(scratch.folder, item, reported)
         scratch.clear()
         seconds = time.monotonic() - started
         facts = {"device": device.type, "torch": torch.__version__}
-        run.log(context.stage, {"cells": len(waiting), "seconds": seconds, **facts})
+        run.log(context.stage, {"cells": len(done) - before_this, "seconds": seconds, **facts})
 
 
-def cells(study: Continual, item: str) -> tuple[list[Cell], list[Cell]]:
-    """Trainings that choose rates, those of the first seed; and the trainings to report."""
-    tried, reported = [], []
-    for name, arm in study.arms_of(item).items():
-        for place in arm.cells():
-            if len(arm.lrs) > 1:
-                tried += [Cell(name, *place, 0, lr) for lr in arm.lrs]
-            reported += [Cell(name, *place, seed) for seed in range(study.seeds)]
-    return tried, reported
+def cells(study: Continual, item: str) -> list[Cell]:
+    """The trainings to report."""
+    return [
+        Cell(name, *place, seed)
+        for name, arm in study.arms_of(item).items()
+        for place in arm.cells()
+        for seed in range(study.seeds)
+    ]
 
 
-def chosen_rates(
-    study: Continual, tried: Sequence[Cell], reported: Sequence[Cell], done: Mapping[str, Any]
-) -> dict[Cell, float]:
-    """The rate of each reported training: the one that validates best, or the arm's only one."""
-    best: dict[tuple[str, ...], tuple[float, float, float]] = {}
-    for cell in tried:
-        place = (cell.arm, cell.stream, cell.protocol, cell.strategy)
-        right, likelihood = done[cell.name]
-        found = (right, likelihood, cell.lr)
-        best[place] = max(best.get(place, found), found)
-    rates = {}
-    for cell in reported:
-        place = (cell.arm, cell.stream, cell.protocol, cell.strategy)
-        rates[cell] = best[place][2] if place in best else study.arms[cell.arm].lrs[0]
-    return rates
+def unit_of(cell: Cell) -> tuple[object, ...]:
+    """What trainings have in common that one process does, where several share them: a choice."""
+    return (cell.arm, cell.stream, cell.protocol, cell.strategy, cell.seed, bool(cell.lr))
 
 
 def axes(study: Continual, cell: Cell) -> dict[str, Any]:
@@ -159,17 +171,22 @@ def axes(study: Continual, cell: Cell) -> dict[str, Any]:
     return found | {"seed": cell.seed}
 
 
+def last(study: Continual, cell: Cell) -> int:
+    """The last experience of a cell's stream."""
+    return study.protocols[cell.protocol].experiences - 1
+
+
 def numbers(
     params: Params,
     start: Start,
     before: Before,
     cell: Cell,
-    rates: Mapping[Cell, float],
+    rates: Mapping[Place, float],
     folder: Path,
 ) -> list[Number] | list[float]:
     """What one cell gives: the score of a rate that was tried, or numbers to report.
 
-    Predictions, and the first seed's weights, go to files of the cell in `folder`.
+    Predictions, and the first seed's weights and layers, go to files of the cell in `folder`.
     """
     study = params.continual
     arm, pool = study.arms[cell.arm], start.pool(study, cell.stream, cell.protocol)
@@ -180,18 +197,25 @@ def numbers(
     if arm.trains != "frozen":
         name = (cell.stream, pool_name(study, cell.protocol), study.encoder_of(arm))
         inputs = start.inputs_of(study, arm, cell.stream, cell.protocol)
-        last = study.protocols[cell.protocol].experiences - 1
-        compare = partial(along, study.cka, before[name], inputs, rows, cell, params.seed, last)
-    trained = train(params, start, cell, rates[cell], folder, compare)
+        given = (before[name], inputs, rows, cell, params.seed, last(study, cell))
+        compare = partial(along, study.cka, *given)
+    lr = rates[cell.arm, cell.stream, cell.protocol, cell.strategy]
+    trained = train(params, start, cell, lr, folder, compare)
     told = {"freeze": "", **axes(study, cell)}
     write_predictions(folder / f"{cell.slug}.parquet", predictions(trained, pool, told))
     if cell.seed == 0:
         write_checkpoint(folder / f"{cell.slug}.safetensors", trained.network)
-    return [
+        if arm.trains != "frozen" and not trained.diverged:
+            about = {"item": arm.trains, "data": pool.data, "cell": axes(study, cell)}
+            image = trained.network.get_submodule("image")
+            path = folder / f"{FOLDER}-{cell.slug}.safetensors"
+            write_layers(path, layers_of(image, inputs, rows), about)
+    found: list[Number] = [
         *measured(trained, arm, pool, cell.strategy, study.memory),
         *similarities(trained.after, len(rows)),
-        ("train", "lr", {}, rates[cell], 0),
+        ("train", "lr", {}, lr, 0),
     ]
+    return [number for number in found if cell.seed == 0 or number[1] not in ONCE]
 
 
 def first_layers(study: Continual, start: Start, item: str) -> Before:
@@ -248,3 +272,7 @@ def keep(folder: Path, item: str, reported: Sequence[Cell]) -> None:
         if cell.seed == 0:
             name = f"{cell.slug}.safetensors"
             shutil.copy(folder / name, CHECKPOINTS / item / name)
+    for path in sorted(folder.glob(f"{FOLDER}-*")):
+        place = CHECKPOINTS / item / FOLDER
+        place.mkdir(exist_ok=True)
+        shutil.copy(path, place / path.name.removeprefix(f"{FOLDER}-"))

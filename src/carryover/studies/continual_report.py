@@ -2,23 +2,31 @@
 
 ``dvc repro continual-report`` writes ``reports/continual/``: ``summary.json`` (what ``dvc metrics
 diff`` compares), ``continual`` as CSV, Markdown and LaTeX, and as SVG and PNG ``accuracy``,
-``final``, ``forgetting``, ``matrix``, ``training``, ``cka``, ``cka-layers`` and ``cka-untrained``.
-Figures and summary are of the preset in ``params.yaml``; rows kept under ``results/`` are further
-tables. The published numbers are those of ``claims/released/continual.csv``.
+``final``, ``forgetting``, ``matrix``, ``training``, ``cka``, ``cka-layers``, ``cka-between`` and
+``cka-untrained``. Figures and summary are of the preset in ``params.yaml``; rows kept under
+``results/`` are further tables. The published numbers are those of
+``claims/released/continual.csv``. Encoders of two arms meet here alone: ``between.jsonl`` has the
+rows of their comparison, made from the layers that the stages kept, and its figure is drawn from
+these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carryover import run
 from carryover.config.continual import Continual
+from carryover.continual_between import PAIR, between
+from carryover.continual_drawn import NAME as DRAWN
+from carryover.continual_drawn import read_drawn
 from carryover.errors import DataError
 from carryover.files import write_json, write_text
 from carryover.report import (
     continual_accuracy,
+    continual_between,
     continual_cka,
     continual_dots,
     continual_maps,
@@ -31,7 +39,7 @@ from carryover.report.continual_gains import Gain, gains
 from carryover.report.continual_scores import Scores, from_rows
 from carryover.report.continual_summary import answer, headline, reading, summarise
 from carryover.report.tables import Table, latex, markdown
-from carryover.rows import Row, read_rows
+from carryover.rows import Row, read_rows, write_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +50,7 @@ __all__ = ["FOLDER", "headline", "stage"]
 
 FOLDER, RESULTS = Path("reports/continual"), Path("results")
 RELEASED = Path("claims/released/continual.csv")
+CHECKPOINTS = Path("data/checkpoints/continual")
 
 
 def stage(params: Params, item: str, context: run.Context) -> None:
@@ -49,15 +58,19 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     study = params.continual
     rows = [row for name in study.items for row in read_rows(rows_of(name))]
     masked = [name for name, protocol in study.protocols.items() if protocol.mask]
-    scores = from_rows(rows_of_preset(rows, study), masked)
+    read_by_figures = [row for name in study.items for row in drawn_of(study, name)]
+    scores = from_rows([*rows_of_preset(rows, study), *read_by_figures], masked)
+    pairs = rows_between(params, context)
     kept = [from_rows(each, masked) for each in kept_rows(RESULTS, study.preset)]
     published = continual_published.read(RELEASED)
     found = gains(scores)
     tables = tables_of(scores, kept, published, found)
     sigmoid = {name for name, head in study.heads.items() if head.sigmoid}
     text = f"{reading(scores, study.encoder, settings(study))}\n\n{answer(scores, found)}"
-    drawn = list(figures_of(scores, published, sigmoid, kind_of(study)))
+    compared = from_rows(pairs) if pairs else None
+    drawn = list(figures_of(scores, compared, published, sigmoid, kind_of(study)))
     context.refuse_edited()
+    write_rows(FOLDER / "between.jsonl", pairs)
     write_json(FOLDER / "summary.json", summarise(scores))
     write_text(FOLDER / "continual.csv", continual_tables.results_csv([scores, *kept]))
     write_text(
@@ -72,6 +85,49 @@ def stage(params: Params, item: str, context: run.Context) -> None:
 def rows_of(item: str) -> Path:
     """Rows of one item."""
     return FOLDER / "runs" / item / "rows.jsonl"
+
+
+def drawn_of(study: Continual, item: str) -> list[Row]:
+    """What figures alone read of one item, as if it were rows.
+
+    Raises:
+        DataError: as `read_drawn`.
+    """
+    made = partial(Row, "continual", item, study.preset)
+    return [
+        made(cell | at, split, metric, value, n, "", "", "", "", "float32")
+        for cell, (split, metric, at, value, n) in read_drawn(rows_of(item).with_name(DRAWN))
+    ]
+
+
+def rows_between(params: Params, context: run.Context) -> list[Row]:
+    """CKA between partly frozen and unfrozen encoders that were trained alike.
+
+    Raises:
+        DataError: as `between`.
+    """
+    study = params.continual
+    random = run.generator(params.seed, "continual/between")
+    made = [] if set(PAIR) - set(study.items) else between(study.cka, CHECKPOINTS, random)
+    return [
+        Row(
+            study="continual",
+            item=PAIR[0],
+            preset=study.preset,
+            cell=cell | {"with": PAIR[1]} | at,
+            split="test",
+            metric=metric,
+            value=value,
+            n=n,
+            data=data,
+            weights="",
+            params=context.params,
+            source=context.source,
+            precision="float32",
+        )
+        for cell, data, found in made
+        for metric, at, value, n in found
+    ]
 
 
 def rows_of_preset(rows: Sequence[Row], study: Continual) -> list[Row]:
@@ -117,7 +173,11 @@ def tables_of(
 
 
 def figures_of(
-    scores: Scores, published: Scores, sigmoid: Collection[str], cka: str
+    scores: Scores,
+    compared: Scores | None,
+    published: Scores,
+    sigmoid: Collection[str],
+    cka: str,
 ) -> Iterator[tuple[str, Figure]]:
     """Every figure with its name."""
     yield "accuracy", continual_accuracy.accuracy(scores, published)
@@ -127,6 +187,7 @@ def figures_of(
     yield "training", continual_training.training(scores, sigmoid)
     yield "cka", continual_cka.by_depth(scores, cka)
     yield "cka-layers", continual_maps.layers(scores, cka)
+    yield "cka-between", continual_between.between(scores, compared, cka)
     yield "cka-untrained", continual_cka.untrained(scores, published)
 
 

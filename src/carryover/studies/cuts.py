@@ -27,7 +27,7 @@ from carryover.measure.accuracy import correct
 from carryover.models import saved
 from carryover.models.cnn import layer_groups
 from carryover.originals import read_original as read_original
-from carryover.parallel import spread
+from carryover.parallel import end_round, own, spread
 from carryover.prefix import Prefix, extended
 from carryover.prepare import refuse_stale
 from carryover.pretrain.supervised import PASS_ROWS, budget
@@ -68,7 +68,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     refuse_fractions(study, task.labels[task.parts["train"]].cpu())
     with run.alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
         done = same_under_fr(study, item, made_from) | scratch.cells()
-        waiting = [cell for cell in distinct_cells(study, item) if name(cell) not in done]
+        several = distinct_cells(study, item)
+        waiting = [cell for cell in own(several, unit_of) if name(cell) not in done]
         started = time.monotonic()
         with run.progress(context.stage, len(done) + len(waiting), len(done)) as advance:
             prefix = Prefix(0, task.images)
@@ -86,6 +87,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
                         scratch.add(name(cell), result)
                         done[name(cell)] = result
                         advance()
+        end_round(sum(name(cell) not in done for cell in several))
         seconds = time.monotonic() - started
         rows = [
             Row(
@@ -197,6 +199,11 @@ def units(
         listed = list(group)
         found += [tuple(listed[i : i + members]) for i in range(0, len(listed), members)]
     return found
+
+
+def unit_of(cell: Cell) -> tuple[float, int]:
+    """What cells have in common that may be trained together."""
+    return cell[:2]
 
 
 def cells(study: Cuts, item: str) -> list[Cell]:

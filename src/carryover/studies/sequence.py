@@ -4,45 +4,35 @@ Each method trains an order of data sets, a fixed number of updates each, and af
 of them are tested by their class prompts: those trained (what is forgotten) and those still to
 come (what zero-shot ability is lost). ``dvc repro sequence@distill`` writes
 ``reports/sequence/runs/distill/rows.jsonl``: accuracies by method, order, seed, sets trained and
-set tested, with Transfer, Average, Last, forgetting and backward transfer; and every prediction,
-``data/predictions/sequence/distill/predictions.parquet``.
+set tested, with Transfer, Average, Last, forgetting and backward transfer, and the curves (mixed
+weights, tests on the way); ``tsne.csv`` beside it; every prediction,
+``data/predictions/sequence/distill/predictions.parquet``; and a few test images' embeddings,
+``features.parquet`` beside those.
 
 Source: Zheng et al. 2023 (ZSCL); ``JuicedCooky/thesis``, folder mtil, at e88648b.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from carryover import run
-from carryover.adapt.averaging import copied
 from carryover.config.sequence import Sequence as Study
-from carryover.data.splits import expect_some, hold_out
-from carryover.errors import Diverged
-from carryover.parallel import spread
+from carryover.files import write_text
+from carryover.parallel import end_round, own, spread
+from carryover.report.tables import to_csv
 from carryover.rows import Row, write_rows
-from carryover.sequence_bounds import frozen, joint
-from carryover.sequence_carried import Answers, Carried, Cell, Place
-from carryover.sequence_measures import (
-    Number,
-    answers,
-    numbers,
-    set_accuracy,
-    write_predictions,
-    zero_shot,
-)
+from carryover.sequence_beside import MAP_COLUMNS, curve_numbers, curves, write_features
+from carryover.sequence_carried import Cell
+from carryover.sequence_measures import Number, numbers, write_predictions
 from carryover.sequence_methods import METHODS, needs_reference
-from carryover.sequence_start import Start, load_start
-from carryover.sequence_training import train_task
+from carryover.sequence_runs import answers_of, ended_as, file_of, trained
+from carryover.sequence_start import load_start
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -85,15 +75,21 @@ def stage(params: Params, item: str, context: run.Context) -> None:
             ):
                 done = kept.cells()
                 rates = chosen_rates(study, tried, found["tried"])
-                left = [cell for cell in several if cell.name not in done]
+                left = [cell for cell in own(several) if cell.name not in done]
                 for _ in range(len(several) - len(left)):
                     advance()
                 for cell, facts in spread(work, left, processes):
                     kept.add(cell.name, facts)
                     done[cell.name] = facts
                     advance()
+                end_round(sum(c.name not in done for c in several), last=what == "reported")
                 found[what] = done
-        runs = {cell: answers_of(params, start, cell, scratch.folder) for cell in reported}
+        ended = {cell: ended_as(cell, scratch.folder) for cell in reported}
+        runs = {cell: answers_of(params, start, cell, ended[cell]) for cell in reported}
+        beside = {
+            cell: curves(study, cell, runs[cell], each.curves if each else {})
+            for cell, each in ended.items()
+        }
         rows = [
             Row(
                 study="sequence",
@@ -109,11 +105,24 @@ def stage(params: Params, item: str, context: run.Context) -> None:
             for cell in reported
             for number in [
                 *numbers(start, study.orders[cell.order], runs[cell], cell.method == "zero-shot"),
+                *curve_numbers(start, study.orders[cell.order], beside[cell]),
                 *of_training(found["reported"][cell.name]),
             ]
         ]
         context.refuse_edited()
-        write_predictions(PREDICTIONS / item / "predictions.parquet", start, study.orders, runs)
+        moments = {
+            cell: {(after, "", 0.0): each for after, each in sorted(runs[cell].items())}
+            | beside[cell]
+            for cell in reported
+        }
+        write_predictions(PREDICTIONS / item / "predictions.parquet", start, study.orders, moments)
+        mapped = {
+            cell: each
+            for cell, each in ended.items()
+            if cell.method == "zero-shot" or (each and each.features)
+        }
+        lines = write_features(PREDICTIONS / item / "features.parquet", params, start, mapped)
+        write_text(RUNS / item / "tsne.csv", to_csv(MAP_COLUMNS, lines))
         write_rows(RUNS / item / "rows.jsonl", rows)
         scratch.clear()
         seconds = time.monotonic() - started
@@ -155,86 +164,6 @@ def chosen_rates(
     return rates
 
 
-def trained(
-    params: Params, start: Start, cell: Cell, rates: Mapping[str, float], path: Path
-) -> dict[str, float]:
-    """Run one cell from where it was; its answers are left in a file, its facts returned."""
-    study, method = params.sequence, METHODS[cell.method]
-    if not method.trains:
-        return {}
-    network = copy.deepcopy(start.encoder.model)
-    lr = cell.lr or rates[method.kind]
-    if cell.lr:
-        return validated(params, start, network, cell)
-    if method.way == "joint":
-        found, facts = joint(params, start, network, cell, lr)
-        done = len(study.orders[cell.order])
-        Carried({}, done, answers={done: found}, facts=facts).save(path)
-        return facts | {"lr": lr}
-    carried = Carried(copied(network.state_dict()))
-    if path.exists():
-        carried = Carried.load(path, start.device)
-    for place in places(study, start, cell)[carried.done :]:
-        height = lr * factor(study, place.task.name)
-        carried, tested = train_task(params, start, network, place, height, carried)
-        network.load_state_dict(tested)
-        carried.answers[place.number] = answers(start, network, study.precision)
-        carried.save(path)
-    return carried.facts | {"lr": lr}
-
-
-def factor(study: Study, name: str) -> float:
-    """What the rate is multiplied by on a set."""
-    return (study.lr_factors or {}).get(name, 1.0)
-
-
-def places(study: Study, start: Start, cell: Cell) -> list[Place]:
-    """The tasks of a cell, one after another."""
-    order = study.orders[cell.order]
-    return [
-        Place(cell, i, start.tasks[name], start.tasks[name].train, i == len(order))
-        for i, name in enumerate(order, start=1)
-    ]
-
-
-def validated(
-    params: Params, start: Start, network: torch.nn.Module, cell: Cell
-) -> dict[str, float]:
-    """What a rate gives on held out images of each set right after it was trained without them."""
-    study, found = params.sequence, []
-    carried = Carried(copied(network.state_dict()))
-    for place in places(study, start, cell):
-        task = place.task
-        random = run.generator(params.seed, f"sequence/validation/{task.name}")
-        labels = task.train.labels.cpu()
-        kept, held = hold_out(labels, study.validation_fraction, random, True)
-        expect_some(held, "sequence.validation_fraction")
-        less = replace(place, examples=task.train.take(kept.to(start.device)))
-        height = cell.lr * factor(study, task.name)
-        try:
-            carried, tested = train_task(params, start, network, less, height, carried)
-        except Diverged:  # the worst that a rate can do
-            return {"accuracy": 0.0, "loss": math.inf}
-        network.load_state_dict(tested)
-        examples = task.train.take(held.to(start.device))
-        found.append(set_accuracy(start, network, task, examples, study.precision))
-    return {"accuracy": fmean(a for a, _ in found), "loss": fmean(loss for _, loss in found)}
-
-
-def file_of(folder: Path, cell: Cell) -> Path:
-    """Where the state of a run is kept after each task."""
-    return folder / f"{cell.name.replace('/', '@')}.pt"
-
-
-def answers_of(params: Params, start: Start, cell: Cell, folder: Path) -> dict[int, Answers]:
-    """Answers of a finished run, by sets trained; the start's come first."""
-    method = METHODS[cell.method]
-    if method.way in ("ncm", "ridge"):
-        return frozen(params, start, cell)
-    later = Carried.load(file_of(folder, cell), start.device).answers if method.trains else {}
-    return {0: zero_shot(start), **later}
-
-
 def of_training(facts: Mapping[str, float]) -> list[Number]:
     """What a training took, as rows."""
     n = int(facts.get("images_seen", 0))
@@ -244,5 +173,6 @@ def of_training(facts: Mapping[str, float]) -> list[Number]:
 def axes(cell: Cell, number: Number) -> dict[str, Any]:
     """A row's axes."""
     found = {"method": cell.method, "order": cell.order, "seed": cell.seed}
-    where = {"after": number.after, "task": number.task, "dataset": number.dataset}
+    where: dict[str, Any] = {"after": number.after, "task": number.task}
+    where |= {"dataset": number.dataset, "mix": number.mix, "step": number.step}
     return found | {name: value for name, value in where.items() if value is not None}

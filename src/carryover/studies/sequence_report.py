@@ -2,10 +2,10 @@
 
 ``dvc repro sequence-report`` writes ``reports/sequence/``: ``summary.json`` (what ``dvc metrics
 diff`` compares), ``sequence`` as CSV, Markdown and LaTeX, ``matrices.csv``, and as SVG and PNG
-``matrix``, ``tasks``, ``transfer-last``, ``backward``, ``mixing`` and ``steps``. Figures and
-summary are of the preset in ``params.yaml``; rows kept under ``results/`` are further tables, and
-panels of ``transfer-last``. The published numbers are those of ``claims/released/sequence.csv``
-and ``sequence-thesis.csv``.
+``matrix``, ``tasks``, ``transfer-last``, ``backward``, ``mixing``, ``steps`` and ``tsne``. Figures
+and summary are of the preset in ``params.yaml``; rows kept under ``results/`` are further tables,
+and panels of ``transfer-last``. The published numbers are those of
+``claims/released/sequence.csv`` and ``sequence-thesis.csv``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from carryover.report import (
     sequence_maps,
     sequence_published,
     sequence_tables,
+    sequence_tsne,
 )
 from carryover.report.sequence_gains import REFERENCES, Gain, gains
 from carryover.report.sequence_scores import Scores, from_rows
@@ -54,7 +55,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     found = gains(scores)
     tables = tables_of(scores, kept, published, found)
     text = f"{reading(scores, study.encoder, settings(study))}\n\n{answer(scores, found)}"
-    drawn = list(figures_of(scores, kept, published))
+    maps = sequence_tsne.read_maps(rows_of(name).with_name("tsne.csv") for name in study.items)
+    drawn = [*figures_of(scores, kept, published), ("tsne", sequence_tsne.maps(maps))]
     context.refuse_edited()
     write_json(FOLDER / "summary.json", summarise(scores))
     write_text(FOLDER / "sequence.csv", sequence_tables.results_csv([scores, *kept]))

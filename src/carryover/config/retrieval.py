@@ -1,0 +1,286 @@
+"""The ``retrieval`` section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from carryover.config.reader import at_least, between, distinct
+
+Item = Literal["resnet18", "alexnet", "perceiver"]
+Access = Literal["none", "knn", "sampled"]
+Part = Literal["features", "labels", "both"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An encoder by where its weights come from, as `models.encoders.load` takes it."""
+
+    source: str
+    weights: str | None
+
+    def faults(self) -> list[str]:
+        return []
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The retrieval store: whose features of which images, and what a row of it holds."""
+
+    encoder: Source
+    kind: Literal["cls", "pooled", "projected"]
+    images: Literal["disjoint", "training"]
+    per_class: int
+    exclude_own: bool
+    keys: Part
+    values: Part
+    sizes: tuple[int, ...] | None
+    other: str | None
+
+    def faults(self) -> list[str]:
+        found = at_least(self.per_class, "per_class", 1) + distinct(self.sizes or (), "sizes")
+        for i, size in enumerate(self.sizes or ()):
+            found += at_least(size, f"sizes[{i}]", 1)
+        return found
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """Sizes of ``models.resnet18.ResNet18``."""
+
+    width: int
+
+    def faults(self) -> list[str]:
+        return _sizes(self)
+
+
+@dataclass(frozen=True)
+class AlexNet:
+    """Sizes of ``models.alexnet.AlexNet``."""
+
+    width: int
+    form: Literal["cifar", "torchvision"]
+
+    def faults(self) -> list[str]:
+        return _sizes(self)
+
+
+@dataclass(frozen=True)
+class Perceiver:
+    """Sizes of ``models.perceiver.Perceiver``."""
+
+    latents: int
+    width: int
+    layers: int
+    cross_heads: int
+    cross_head_width: int
+    heads: int
+    head_width: int
+    bands: int
+    max_frequency: int
+    dropout: float
+
+    def faults(self) -> list[str]:
+        return _sizes(self) + _share(self.dropout, "dropout")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The models."""
+
+    resnet18: ResNet
+    alexnet: AlexNet
+    perceiver: Perceiver
+
+    def faults(self) -> list[str]:
+        return []
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The attention to retrieved rows in one model."""
+
+    layers: int
+    heads: int
+    head_width: int
+    multiplier: int
+    dropout: float
+
+    def faults(self) -> list[str]:
+        return _sizes(self) + _share(self.dropout, "dropout")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one model is trained; `lrs` by what it starts with: see `RATES`."""
+
+    optimiser: Literal["adam", "sgd"]
+    momentum: float
+    weight_decay: float
+    schedule: Literal["constant", "cosine"]
+    lrs: dict[str, tuple[float, ...]]
+    updates: int
+    evaluate_at: tuple[int, ...]
+
+    def faults(self) -> list[str]:
+        found = _share(self.momentum, "momentum") + at_least(self.updates, "updates", 1)
+        steps = list(self.evaluate_at)
+        if steps != sorted(set(steps)) or steps[0] < 1 or steps[-1] != self.updates:
+            found.append(
+                "evaluate_at: expected steps in order, from 1 to updates "
+                f"({self.updates}) as the last, got {steps}"
+            )
+        if self.weight_decay < 0:
+            found.append(f"weight_decay: expected at least 0, got {self.weight_decay}")
+        if sorted(self.lrs) != sorted(RATES):
+            found.append(f"lrs: expected an entry each for {', '.join(RATES)}")
+        for name, values in self.lrs.items():
+            found += distinct(values, f"lrs.{name}")
+            for i, value in enumerate(values):
+                found += between(value, f"lrs.{name}[{i}]", above=0.0)
+        return found
+
+
+@dataclass(frozen=True)
+class RunningMaximum:
+    """The published measure: the largest accuracy on a few test images since the epoch's start."""
+
+    images: int
+    every: int
+
+    def faults(self) -> list[str]:
+        return at_least(self.images, "images", 1) + at_least(self.every, "every", 1)
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What the released code does wrong, to have its numbers."""
+
+    entry_zero: bool
+    reshaped_tokens: bool
+    running_maximum: bool
+
+    def faults(self) -> list[str]:
+        return []
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Image classifiers that attend to stored embeddings."""
+
+    preset: str
+    dataset: str
+    items: tuple[Item, ...]
+    accesses: tuple[Access, ...]
+    k: int
+    ks: dict[str, tuple[int, ...]] | None
+    controls: dict[str, tuple[str, ...]]
+    starts: dict[str, dict[str, Source]] | None
+    seeds: int
+    memory: Memory
+    size: int
+    normalise: bool
+    crop: float
+    flip: bool
+    head_classes: int
+    networks: Networks
+    branches: dict[str, Branch]
+    training: dict[str, Training]
+    batch_size: int
+    validation_fraction: float
+    noises: tuple[float, ...]
+    curve_noises: tuple[float, ...]
+    corruptions: tuple[str, ...] | None
+    severities: tuple[int, ...]
+    running_maximum: RunningMaximum
+    l2s: tuple[float, ...]
+    eval_batch_size: int
+    precision: Literal["float32", "bfloat16"]
+    faults_of_original: Faults
+
+    def faults(self) -> list[str]:
+        found = distinct(self.items, "items") + distinct(self.accesses, "accesses")
+        for name in ("k", "seeds", "size", "batch_size", "eval_batch_size"):
+            found += at_least(getattr(self, name), name, 1)
+        found += at_least(self.head_classes, "head_classes", 0)
+        found += between(self.crop, "crop", above=0.0, below=1.0 + 1e-9)
+        found += between(self.validation_fraction, "validation_fraction", above=0.0, below=1.0)
+        for name, least in (("noises", 0.0), ("curve_noises", 0.0), ("l2s", 1e-12)):
+            values = getattr(self, name)
+            found += distinct(values, name)
+            found += [
+                f"{name}[{i}]: expected at least {least:g}, got {value}"
+                for i, value in enumerate(values)
+                if value < least
+            ]
+        lacking = [noise for noise in self.curve_noises if noise not in self.noises]
+        if lacking or self.curve_noises[0] != 0.0:
+            found.append("curve_noises: expected 0.0 first and others of noises, got others")
+        return found + self._item_faults() + self._control_faults()
+
+    def _item_faults(self) -> list[str]:
+        """Each item has its sizes, and other items have none."""
+        found = []
+        for name in ("branches", "training"):
+            if sorted(getattr(self, name)) != sorted(MODELS):
+                found.append(f"{name}: expected an entry each for {', '.join(MODELS)}")
+        for item, values in (self.ks or {}).items():
+            found += _of_the_items(item, f"ks.{item}") + distinct(values, f"ks.{item}")
+            for i, k in enumerate(values):
+                found += at_least(k, f"ks.{item}[{i}]", 1)
+                if k == self.k:
+                    found.append(f"ks.{item}[{i}]: expected others than k ({self.k}), got it again")
+        return found
+
+    def _control_faults(self) -> list[str]:
+        found = []
+        for item, names in self.controls.items():
+            path = f"controls.{item}"
+            found += _of_the_items(item, path) + distinct(names, path)
+            for i, name in enumerate(names):
+                if name not in CONTROLS:
+                    found.append(
+                        f"{path}[{i}]: expected one of {', '.join(CONTROLS)}, got {name!r}"
+                    )
+                if name == "reshaped" and item == "perceiver":
+                    found.append(f"{path}[{i}]: expected none that needs a map, got {name!r}")
+                if name in STARTED and name not in (self.starts or {}).get(item, {}):
+                    found.append(
+                        f"starts.{item}.{name}: expected an encoder whose weights {path}[{i}] "
+                        "starts from, it is missing; add it"
+                    )
+                if name == "memory-sizes" and not self.memory.sizes:
+                    found.append(f"memory.sizes: expected some for {path}[{i}], got none")
+                if name == "other-memory" and not self.memory.other:
+                    found.append(f"memory.other: expected a set for {path}[{i}], got none")
+        for item, started in (self.starts or {}).items():
+            found += _of_the_items(item, f"starts.{item}")
+            for name in started:
+                if name not in STARTED:
+                    found.append(f"starts.{item}.{name}: expected one of {', '.join(STARTED)}")
+        return found
+
+
+def _of_the_items(item: str, path: str) -> list[str]:
+    return [] if item in MODELS else [f"{path}: expected one of {', '.join(MODELS)}"]
+
+
+def _sizes(section: Any) -> list[str]:
+    """Faults of a section's whole numbers."""
+    values = vars(section).items()
+    return [fault for name, v in values if isinstance(v, int) for fault in at_least(v, name, 1)]
+
+
+def _share(value: float, name: str) -> list[str]:
+    return [] if 0 <= value < 1 else [f"{name}: expected at least 0 and below 1, got {value}"]
+
+
+MODELS = ("resnet18", "alexnet", "perceiver")
+RATES = ("none", "knn", "sampled", "start")  # by access; start: weights pretrained elsewhere
+STARTED = ("corpus", "simclr")  # controls that start from the weights of an encoder
+CONTROLS = (  # `retrieval_arms` says what each changes
+    *("zeros", "shuffled", "single", "other-memory", "memory-sizes", "itself", "leave-one-out"),
+    *("labels", "labels-as-keys", "labels-as-values", "entry-0", "reshaped"),
+    *("parameters", "more-images", *STARTED, "vote", "probe", "clean-query"),
+)
+GRID = ("items", "accesses", "ks", "controls", "seeds")  # which cells

@@ -1,0 +1,77 @@
+"""CKA between encoders of two arms at the end of a stream: one partly frozen, one not at all.
+
+The arms of one training differ in what is frozen alone. Their stages know nothing of each other,
+so each keeps what its layers make of the compared images, and the report compares. A frozen encoder
+is the one as loaded, which each arm's own rows have it compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from carryover.config.continual import Similarity
+from carryover.continual_layers import FOLDER, read_layers
+from carryover.errors import DataError
+from carryover.measure.similarity import cka_matrix
+from carryover.measure.similarity_batches import cka_bands
+
+Number = tuple[str, dict[str, int], float, int]  # metric, axes, value, n
+Pair = tuple[dict[str, Any], str, list[Number]]  # cell, digest of the images, numbers
+
+PAIR = ("partly", "unfrozen")
+
+
+def between(cka: Similarity, checkpoints: Path, generator: torch.Generator) -> Iterator[Pair]:
+    """CKA of each layer of a partly frozen encoder with each of its unfrozen twin, first seed.
+
+    Args:
+        checkpoints: with a folder an item, of which each has a folder of layers.
+        generator: of the draws for the bands of equal layers.
+    Yields:
+        By training that both arms have: its axes with what is frozen, and numbers.
+    Raises:
+        DataError: layers that cannot be read, or of other images in one arm than in the other.
+    """
+    partly, unfrozen = (_found(checkpoints / item / FOLDER) for item in PAIR)
+    for path, cell, data in partly:
+        wanted = {axis: value for axis, value in cell.items() if axis != "freeze"}
+        twin = next((each for each in unfrozen if each[1] == wanted), None)
+        if twin is None:
+            continue
+        if twin[2] != data:
+            raise DataError(
+                f"{twin[0]}: expected layers of the images of {path}, got those of others; run "
+                "`dvc repro continual`"
+            )
+        a, b = read_layers(path)[0], read_layers(twin[0])[0]
+        n = len(a[0])
+        pairs = cka_matrix(a, b, cka.kind, cka.debiased, cka.sigma)
+        found: list[Number] = [
+            ("cka_between", {"layer": layer, "other": other}, float(value), n)
+            for layer, values in enumerate(pairs.tolist())
+            for other, value in enumerate(values)
+        ]
+        if cka.draws:
+            bands = cka_bands(
+                *(a, b, cka.kind, cka.debiased),
+                draws=cka.draws,
+                generator=generator,
+                sigma=cka.sigma,
+            )
+            for layer, band in enumerate(bands):
+                found.append(("cka_between_low", {"layer": layer}, band.low, n))
+                found.append(("cka_between_high", {"layer": layer}, band.high, n))
+        yield cell, data, found
+
+
+def _found(folder: Path) -> list[tuple[Path, dict[str, Any], str]]:
+    """Files of layers in order, of which training and of which images each is."""
+    made = []
+    for path in sorted(folder.glob("*.safetensors")):
+        about = read_layers(path)[1]
+        made.append((path, about["cell"], about["data"]))
+    return made

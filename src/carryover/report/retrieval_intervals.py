@@ -1,0 +1,136 @@
+"""Intervals of the retrieval study: over test images and seeds, or over seeds alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from carryover.measure.combined import student
+from carryover.measure.statistics import Interval
+from carryover.report.adapt_intervals import Outcome, mean_accuracy, mean_difference, over_seeds
+from carryover.report.retrieval_scores import CLEAN, Arm, At, BySeed, Scores, number, numbers
+
+STEPS, REACHED = "steps_to_080", "reached_080"
+Pair = tuple[Sequence[Outcome], Sequence[Outcome]]
+
+
+class Reach(NamedTuple):
+    """Steps until the test accuracy first was 0.8.
+
+    Attributes:
+        interval: geometric mean over seeds, Student's interval of the logarithms; where some never
+            were there they count with their last step, which makes it a lower bound, without an
+            interval (both ends are the value).
+        reached, of: seeds that were there, of so many.
+        each: steps of each seed and whether it was there.
+    """
+
+    interval: Interval
+    reached: int
+    of: int
+    each: tuple[tuple[float, bool], ...]
+
+    @property
+    def bound(self) -> bool:
+        """Whether the mean is a lower bound."""
+        return self.reached < self.of
+
+
+def accuracy(scores: Scores, arm: Arm, at: At = CLEAN, metric: str = "accuracy") -> Interval | None:
+    """A share of the test images, mean over seeds, with its 95 % interval.
+
+    Without bounds (both the mean) where it is not known how many images they are.
+    """
+    found = number(scores, arm, metric, at)
+    if any(each.n < 1 for each in found.values()):
+        return over_seeds([each.value for each in found.values()])
+    return mean_accuracy([[each] for each in outcomes(found, arm)]) if found else None
+
+
+def outcomes(found: BySeed, arm: Arm) -> list[Outcome]:
+    """Accuracies by seed, over the same images."""
+    return [Outcome(each.value, each.n, arm.dataset) for each in found.values()]
+
+
+def corrupted(scores: Scores, arm: Arm, severity: int | None = None) -> Interval | None:
+    """Mean accuracy over corruptions, of one severity or all; over the same images."""
+    found = _corrupted(scores, arm, severity)
+    return mean_accuracy(list(found.values())) if found else None
+
+
+def _corrupted(scores: Scores, arm: Arm, severity: int | None) -> dict[int, list[Outcome]]:
+    """By seed, of those seeds that have all of them."""
+    every = [
+        found
+        for at, found in numbers(scores, arm, "corrupted_accuracy").items()
+        if severity in (None, at.severity)
+    ]
+    shared = sorted(set.intersection(*(set(found) for found in every))) if every else []
+    return {seed: [Outcome(*found[seed], arm.dataset) for found in every] for seed in shared}
+
+
+def mean(scores: Scores, arm: Arm, metric: str, at: At = CLEAN) -> Interval | None:
+    """A number that is no share of images, over seeds alone; no bounds with one seed."""
+    found = number(scores, arm, metric, at)
+    return over_seeds([each.value for each in found.values()]) if found else None
+
+
+def steps(scores: Scores, arm: Arm, at: At = CLEAN) -> Reach | None:
+    """Steps to an accuracy of 0.8; a seed without a flag is taken to have been there."""
+    found, flags = number(scores, arm, STEPS, at), number(scores, arm, REACHED, at)
+    if not found:
+        return None
+    each = tuple(
+        (value.value, seed not in flags or flags[seed].value > 0) for seed, value in found.items()
+    )
+    there = sum(reached for _, reached in each)
+    told = over_seeds([math.log(max(value, 1)) for value, _ in each])
+    value, low, high = (math.exp(part) for part in (told.value, told.low, told.high))
+    whole = Interval(value, low, high) if there == len(each) else Interval(value, value, value)
+    return Reach(whole, there, len(each), each)
+
+
+# --- differences ----------------------------------------------------------------------------------
+
+
+class Difference(NamedTuple):
+    """A number of one arm minus that of another, paired by seed."""
+
+    interval: Interval
+    p: float
+    seeds: int
+
+
+def difference(
+    scores: Scores, arm: Arm, other: Arm, metric: str = "accuracy", at: At = CLEAN
+) -> Difference | None:
+    """One arm minus another on the same test images; None where they share no seed.
+
+    Of accuracies as `mean_difference`; of other numbers Student's, which needs two seeds.
+    """
+    mine, theirs = number(scores, arm, metric, at), number(scores, other, metric, at)
+    shared = sorted(set(mine) & set(theirs))
+    if not shared or any(mine[seed].n != theirs[seed].n for seed in shared):
+        return None
+    if "accuracy" in metric:
+        return _apart(mine, theirs, arm)
+    if len(shared) < 2:
+        return None
+    found, p = student([mine[seed].value - theirs[seed].value for seed in shared])
+    return Difference(found, p, len(shared))
+
+
+def noise_cost(scores: Scores, arm: Arm, noise: float) -> Difference | None:
+    """Accuracy without noise minus that with it, paired by seed on the same test images."""
+    return _apart(number(scores, arm, "accuracy"), number(scores, arm, "accuracy", At(noise)), arm)
+
+
+def _apart(mine: BySeed, theirs: BySeed, arm: Arm) -> Difference | None:
+    """Accuracies minus others, paired by seed; None where they share no seed."""
+    shared = sorted(set(mine) & set(theirs))
+    pairs: list[Pair] = [
+        ([Outcome(*mine[seed], arm.dataset)], [Outcome(*theirs[seed], arm.dataset)])
+        for seed in shared
+    ]
+    return Difference(*mean_difference(pairs), len(shared)) if shared else None

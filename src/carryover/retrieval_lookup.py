@@ -1,0 +1,147 @@
+"""What the retrieval study looks up: the store of a cell, and the rows that images are handed.
+
+All arms of a seed share the division of the training images: some of each class are kept for the
+store, the rest are trained on, by models without a store too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from carryover import run
+from carryover.retrieval_arms import Cell, Control, control_of, per_class
+from carryover.retrieval_start import Shown, Start, View
+from carryover.solve import retrieve, store
+from carryover.solve.neighbours import Neighbours
+from carryover.solve.store import Store
+
+if TYPE_CHECKING:
+    from carryover.config.params import Params
+
+
+def division(
+    params: Params, start: Start, seed: int
+) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]:
+    """Rows of the training images to train on, and those that are kept for stores of any size."""
+    memory, labels = params.retrieval.memory, start.train.labels.cpu()
+    most = max(memory.per_class, *(memory.sizes or (0,)))
+    kept = store.chosen(labels, most, _drawn(params, "memory", seed))
+    left = torch.ones(len(labels), dtype=torch.bool)
+    if memory.images == "disjoint":
+        left[kept] = False
+    return left.nonzero()[:, 0], kept.sort().values
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """A cell's store and how it is used.
+
+    Attributes:
+        own: row of the store that shows each training image, -1 where none does or it is allowed.
+    """
+
+    params: Params
+    cell: Cell
+    control: Control
+    store: Store
+    own: Int64[Tensor, " n"]
+
+    def nearest(self, shown: Shown, own: Int64[Tensor, " n"] | None = None) -> Int64[Tensor, "n k"]:
+        """Ids of the rows nearest to images, looked for once for all cells that share them."""
+        own = torch.full_like(shown.ids, -1) if own is None else own
+        folder = run.scratch_root() / "neighbours"
+        return retrieve.kept(self.store, shown.queries, own, self.cell.k, folder)
+
+    def found(self, shown: Shown) -> Neighbours:
+        """The nearest rows of test images with their distances, for a vote."""
+        own = torch.full_like(shown.ids, -1)
+        return retrieve.nearest(self.store, shown.queries, own, self.cell.k)
+
+    def drawn(self, own: Int64[Tensor, " b"], generator: torch.Generator) -> Int64[Tensor, "b k"]:
+        """Ids of rows drawn at random for each image, or of row 0."""
+        if self.control.entry_zero:
+            return retrieve.entry_zero(len(own), self.cell.k, own.device)
+        return retrieve.sampled(self.store, own, self.cell.k, generator)
+
+    def at_once(
+        self, queries: Float[Tensor, "b d"], own: Int64[Tensor, " b"]
+    ) -> Int64[Tensor, "b k"]:
+        """Ids of the rows nearest to images that were never seen before."""
+        return retrieve.nearest(self.store, queries, own, self.cell.k).ids
+
+    def of_test(self, shown: Shown, view: View, when: str) -> Int64[Tensor, "n k"]:
+        """Ids for all test images; `when` tells one forward pass over them from another."""
+        if self.control.access == "knn":
+            return self.nearest(shown)
+        purpose = f"sampled/{view.name}/{when}"
+        none = torch.full_like(shown.ids, -1)
+        return self.drawn(none, _drawn(self.params, purpose, self.cell.seed))
+
+
+def lookup(params: Params, start: Start, cell: Cell) -> Lookup | None:
+    """The store of a cell; None for a model without retrieval.
+
+    Raises:
+        DataError: a class has too few images, or the store too few rows for k.
+    """
+    study = params.retrieval
+    control = control_of(study, cell)
+    if control.access == "none":
+        return None
+    shown, rows = _stored(params, start, cell, control)
+    labelled = with_labels(params, control) and control.stored != "other"
+    made = store.stored(
+        shown.queries[rows],
+        shown.labels[rows],
+        shown.ids[rows],
+        shown.source,
+        start.classes if labelled else None,
+    )
+    random = _drawn(params, f"contents/{control.contents}", cell.seed)
+    if control.contents == "zeros":
+        made = store.zeroed(made)
+    elif control.contents == "rows":
+        made = store.shuffled(made, "rows", random)
+    elif control.contents == "single":
+        made = store.single(made, int(torch.randint(len(made), (1,), generator=random)))
+    own = torch.full_like(start.train.ids, -1)
+    if control.stored == "others-training" or (
+        not control.stored and study.memory.images == "training" and study.memory.exclude_own
+    ):
+        own = retrieve.own_rows(made, start.train.ids, start.train.source)
+    return Lookup(params, cell, control, made, own)
+
+
+def with_labels(params: Params, control: Control) -> bool:
+    """Whether rows end with a one-hot label."""
+    memory = params.retrieval.memory
+    return (control.keys or memory.keys, control.values or memory.values) != (
+        "features",
+        "features",
+    )
+
+
+def _stored(
+    params: Params, start: Start, cell: Cell, control: Control
+) -> tuple[Shown, Int64[Tensor, " m"]]:
+    """Images whose rows a cell's store keeps, smaller stores being part of larger ones."""
+    each = per_class(params.retrieval, cell)
+    random = _drawn(params, "memory", cell.seed)
+    if control.stored == "other":  # as many rows; its classes are other ones, and as many or more
+        assert start.other is not None
+        order = torch.randperm(len(start.other), generator=random)
+        return start.other, order[: each * start.classes].sort().values
+    labels = start.train.labels.cpu()
+    if control.stored:
+        rows, _ = division(params, start, cell.seed)
+        return start.train, rows[store.chosen(labels[rows], each, random)].sort().values
+    return start.train, store.chosen(labels, each, random).sort().values
+
+
+def _drawn(params: Params, purpose: str, seed: int) -> torch.Generator:
+    return run.generator(params.seed, f"retrieval/{purpose}/{seed}")

@@ -1,0 +1,176 @@
+"""Does looking up stored embeddings help an image classifier?
+
+A classifier attends to rows of a store: embeddings of images that a self-supervised network gives,
+those nearest to the image or some drawn at random. Beside it stand the same classifier without, and
+controls that change one thing each. ``dvc repro retrieval@resnet18`` writes
+``reports/retrieval/runs/resnet18/rows.jsonl``: accuracy on all test images at fixed steps and at
+the end, by noise and corruption, steps to 80 %, and what else `retrieval_measures` has; and
+``data/predictions/retrieval/resnet18/attention.parquet``, what some images look at.
+
+Source: ``alexchandler100/MAT_180`` at b60fed3.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from carryover import run
+from carryover.config.retrieval import RATES
+from carryover.config.retrieval import Retrieval as Study
+from carryover.data.splits import expect_some, hold_out
+from carryover.errors import Diverged
+from carryover.parallel import end_round, own, spread
+from carryover.retrieval_arms import Cell, cells, control_of, rate_of
+from carryover.retrieval_lookup import lookup
+from carryover.retrieval_measures import (
+    Number,
+    numbers,
+    of_attention,
+    of_probe,
+    of_votes,
+    write_attention,
+)
+from carryover.retrieval_start import Start, load_start
+from carryover.retrieval_training import accuracy_on, rows_of, train
+from carryover.rows import Row, write_rows
+
+if TYPE_CHECKING:
+    from carryover.config.params import Params
+
+RUNS = Path("reports/retrieval/runs")
+PREDICTIONS = Path("data/predictions/retrieval")
+
+Facts = dict[str, Any]
+
+
+def stage(params: Params, item: str, context: run.Context) -> None:
+    """Run every arm and seed of one item; write its rows and what its model attends to."""
+    torch.set_num_threads(1)
+    study = params.retrieval
+    device = run.device(run.chosen_device())
+    start = load_start(params, item, device)
+    made_from = {
+        "params": context.params,
+        "source": context.source,
+        "data": start.data,
+        "weights": start.weights,
+        "precision": study.precision,
+    }
+    about = {"torch": torch.__version__, "device": device.type}
+    scratch = run.Scratch(context.stage, made_from | about)
+    processes = run.workers() if device.type == "cpu" else 0
+
+    def work(cell: Cell) -> Facts:
+        snapshot = scratch.folder / f"{cell.name.replace('/', '@')}.pt"
+        found = validated(params, start, item, cell) if cell.lr else None
+        found = found or reported(params, start, item, cell, rates, snapshot)
+        snapshot.unlink(missing_ok=True)
+        return found
+
+    with run.alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
+        started = time.monotonic()
+        tried, final = cells(study, item)
+        done: dict[str, Facts] = scratch.cells()
+        with run.progress(context.stage, len(tried) + len(final)) as advance:
+            for several in (tried, final):
+                rates = chosen_rates(study, item, tried, done)
+                left = [cell for cell in own(several) if cell.name not in done]
+                for _ in range(len(several) - len(left)):
+                    advance()
+                for cell, facts in spread(work, left, processes):
+                    scratch.add(cell.name, facts)
+                    done[cell.name] = facts
+                    advance()
+                end_round(sum(c.name not in done for c in several), last=several is final)
+        rows = [
+            Row(
+                study="retrieval",
+                item=item,
+                preset=study.preset,
+                cell=axes(study, cell, number),
+                split=number.split,
+                metric=number.metric,
+                value=number.value,
+                n=number.n,
+                **made_from,
+            )
+            for cell in final
+            for number in (Number(*fact) for fact in done[cell.name]["numbers"])
+        ]
+        looked = {c.seed: done[c.name]["attention"] for c in final if done[c.name]["attention"]}
+        context.refuse_edited()
+        write_attention(PREDICTIONS / item / "attention.parquet", looked)
+        write_rows(RUNS / item / "rows.jsonl", rows)
+        scratch.clear()
+        seconds = time.monotonic() - started
+        told = {"device": device.type, "torch": torch.__version__}
+        run.log(context.stage, {"cells": len(final), "seconds": seconds, **told})
+
+
+def chosen_rates(
+    study: Study, item: str, tried: Sequence[Cell], done: Mapping[str, Facts]
+) -> dict[str, float]:
+    """The rate of each access that validated best: accuracy, then the lower loss."""
+    rates = {}
+    for rate in RATES:
+        scores = [
+            (done[cell.name]["accuracy"], -done[cell.name]["loss"], cell.lr)
+            for cell in tried
+            if rate_of(cell) == rate and cell.name in done
+        ]
+        rates[rate] = max(scores)[2] if scores else study.training[item].lrs[rate][0]
+    return rates
+
+
+def validated(params: Params, start: Start, item: str, cell: Cell) -> Facts:
+    """What a rate gives on held out training images after training without them."""
+    study = params.retrieval
+    rows = rows_of(params, start, cell, more=False)
+    random = run.generator(params.seed, "retrieval/validation")
+    labels = start.train.labels.cpu()[rows]
+    kept, held = hold_out(labels, study.validation_fraction, random, True)
+    expect_some(held, "retrieval.validation_fraction")
+    try:
+        trained = train(params, start, item, cell, cell.lr, rows[kept], None)
+    except Diverged:  # the worst that a rate can do
+        return {"accuracy": 0.0, "loss": math.inf}
+    accuracy, loss = accuracy_on(params, start, trained, rows[held])
+    return {"accuracy": accuracy, "loss": loss}
+
+
+def reported(
+    params: Params,
+    start: Start,
+    item: str,
+    cell: Cell,
+    rates: Mapping[str, float],
+    snapshot: Path,
+) -> Facts:
+    """Train a cell, where there is something to train, and measure it."""
+    control = control_of(params.retrieval, cell)
+    attention: list[dict[str, Any]] = []
+    if not control.trains:
+        store = lookup(params, start, cell)
+        found = of_votes(start, store) if store else of_probe(params, start, cell)
+    else:
+        lr = rates[rate_of(cell)]
+        rows = rows_of(params, start, cell, control.more_images)
+        trained = train(params, start, item, cell, lr, rows, snapshot)
+        found = numbers(params, start, cell, trained, lr, len(rows))
+        if (cell.access, cell.k, cell.control) == ("knn", params.retrieval.k, "none"):
+            attention = of_attention(start, trained)
+    return {"numbers": [number.fact() for number in found], "attention": attention}
+
+
+def axes(study: Study, cell: Cell, number: Number) -> dict[str, Any]:
+    """A row's axes."""
+    found: dict[str, Any] = {"dataset": study.dataset, "access": cell.access}
+    if cell.k:
+        found["k"] = cell.k
+    return found | {"control": cell.control, "seed": cell.seed} | dict(number.axes)
