@@ -27,8 +27,6 @@ from carryover.report.retrieval_scores import (
 from carryover.report.retrieval_tables import reached, told_percent
 from carryover.report.tables import percent
 
-CLEAR = 0.05
-
 
 def summarise(scores: Scores) -> dict[str, Any]:
     """What ``dvc metrics diff`` compares: by item and arm, in 0..1 but for steps and the loss."""
@@ -132,14 +130,14 @@ def _of_place(scores: Scores, place: Place, found: Sequence[Gain]) -> list[str]:
 
 
 def _gained(found: Sequence[Gain], nearest: Arm, without: Arm) -> list[str]:
-    """Whether the nearest are told apart from plain, by accuracy and by area."""
+    """What the nearest gain over plain, by accuracy and by area."""
     said = []
     for gain in found:
         if (gain.arm, gain.other, gain.reference) == (nearest, without, "plain"):
-            clear = "" if gain.p_holm < CLEAR else ", not told apart from 0"
+            p = f"p {gain.difference.p:.2g}; {gain.p_holm:.2g} after Holm's correction over all arms"
             said.append(
                 f"{base(nearest).capitalize()} minus plain: {gain.measure} "
-                f"{percent(gain.difference.interval, signed=True)} points{clear}."
+                f"{percent(gain.difference.interval, signed=True)} points ({p})."
             )
     return said
 
