@@ -375,7 +375,7 @@ def test_a_gain_has_its_p_alone_and_corrected(single: Scores) -> None:
     assert "Nearest 10 minus plain: accuracy +1." in told
     measured = {(gain.measure, gain.reference) for gain in found}
     assert ("accuracy", "plain") in measured
-    assert "after Holm's correction over all arms)." in told
+    assert "after Holm's correction for all arms)." in told
 
 
 def test_the_text_names_items_and_seeds(scores: Scores, single: Scores) -> None:

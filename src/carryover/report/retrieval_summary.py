@@ -134,7 +134,7 @@ def _gained(found: Sequence[Gain], nearest: Arm, without: Arm) -> list[str]:
     said = []
     for gain in found:
         if (gain.arm, gain.other, gain.reference) == (nearest, without, "plain"):
-            p = f"p {gain.difference.p:.2g}; {gain.p_holm:.2g} after Holm's correction over all arms"
+            p = f"p {gain.difference.p:.2g}; {gain.p_holm:.2g} after Holm's correction for all arms"
             said.append(
                 f"{base(nearest).capitalize()} minus plain: {gain.measure} "
                 f"{percent(gain.difference.interval, signed=True)} points ({p})."
