@@ -404,6 +404,8 @@ def test_a_faulty_command_is_refused_in_one_sentence(
         "launch", "cuts", "--on", "cloud"
     )
     assert "--shard: expected i/n with 0 <= i < n" in refusal("launch", "cuts", "--shard", "4/4")
+    assert "--shard: expected i/n with 0 <= i < n" in refusal("launch", "cuts", "--shard", "")
+    assert "expected --rows alone" in refusal("launch", "cuts", "--rows", "--shard", "0/2")
     assert "expected --shards or --shard, got both" in refusal(
         "launch", "cuts", "--shard", "0/4", "--shards", "4"
     )

@@ -19,8 +19,8 @@ def launch(
         int, typer.Option(help="Shares; by default one a core, on a cluster 8.", min=0)
     ] = 0,
     shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Compute this share alone, and no rows.")
-    ] = "",
+        str | None, typer.Option(metavar="I/N", help="Compute this share alone, and no rows.")
+    ] = None,
     rows: Annotated[
         bool, typer.Option("--rows", help="Compute no cell, write the rows; exit 1 if some wait.")
     ] = False,
@@ -38,9 +38,14 @@ def launch(
 ) -> None:
     """Compute a study's cells in shares, here or on a cluster, and write its rows."""
     from carryover import launch as work
+    from carryover.errors import ConfigError
     from carryover.launch_slurm import Request
 
+    if shard is not None:
+        work.share_of(shard)  # an unset variable of a job script is no share
+    if rows and (shard is not None or shards or on != "local"):
+        raise ConfigError("launch: expected --rows alone, got it with shares or a cluster")
     if rows:
         raise typer.Exit(work.write_rows(study))
     request = Request(time, partition, cpus, gpus, at_once, tuple(sbatch or ()))
-    raise typer.Exit(work.launch(study, on, shards, shard, dry_run, request))
+    raise typer.Exit(work.launch(study, on, shards, shard or "", dry_run, request))

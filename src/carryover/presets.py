@@ -131,7 +131,8 @@ def apply(name: str, study: str) -> str:
     write_text(PARAMS, buffer.getvalue())
     removed = prune(config.read(PARAMS))
     what = f"{PARAMS} now holds preset {name}" + (f" for {study}" if study else "")
-    return what + (f"; removed the results of {listed(removed)}" if removed else "")
+    back = "`git checkout reports dvc.lock && dvc checkout` brings them back"
+    return what + (f"; removed the results of {listed(removed)} ({back})" if removed else "")
 
 
 def _yaml() -> Any:
