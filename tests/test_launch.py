@@ -43,6 +43,11 @@ SEQUENCE = {
     "sequence.methods": {"plain": ["zero-shot", "finetune", "joint"], "lora": ["finetune-lora"]},
     "sequence.updates": 2,
 }
+RETRIEVAL = {
+    "retrieval.items": ["resnet18"],
+    "retrieval.controls": {"resnet18": ["zeros", "vote"]},
+    "retrieval.corruptions": None,
+}
 CLUSTERS = {"clusters.tsne_layers": ["input"], "clusters.tsne_images": 20}
 
 
@@ -231,6 +236,7 @@ def test_a_file_system_without_locks_is_told(
         pytest.param("clusters", CLUSTERS, 1, marks=pytest.mark.slow),
         pytest.param("continual", CONTINUAL, 2, marks=pytest.mark.slow),
         pytest.param("sequence", SEQUENCE, 2, marks=pytest.mark.slow),
+        pytest.param("retrieval", RETRIEVAL, 2, marks=pytest.mark.slow),
     ],
 )
 def test_two_shares_give_the_bytes_of_one_process(
