@@ -13,7 +13,7 @@ LOCK_FLAGS := -q --universal --python-version 3.11 --fork-strategy fewest --gene
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fix check test reproduce bench consistent lock image clean
+.PHONY: help setup fix check test docs reproduce bench consistent audit lock image clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,10 @@ check: setup ## format, lint, types, fast tests
 
 test: setup ## all tests that run without a GPU
 	@ruff format --check -q . && ruff check -q . && mypy src
-	@pytest -n $(PYTEST_WORKERS) -m "not gpu"
+	@pytest -n $(PYTEST_WORKERS) -m "not gpu and not docs_slow and not docs_host"
+
+docs: setup ## write docs/reference.md from the code (its commands: pytest tests/test_docs.py)
+	@python -m carryover.reference
 
 reproduce: setup ## run the whole pipeline, compare with the committed results, print the summary
 	@carryover reproduce --fresh --once
@@ -48,6 +51,9 @@ bench: setup ## time our parts against their peers (DATA=FOLDER: with MNIST) -> 
 
 consistent: setup ## hold dvc.lock against dvc.yaml, params.yaml, code and committed results
 	@python -m carryover.consistent
+
+audit: setup ## hold the lock against published advisories (needs a network)
+	@python requirements/audit.py
 
 lock: ## resolve the locks again (needs setup)
 	@uv pip compile $(LOCK_FLAGS) --overrides requirements/overrides.txt -o requirements.lock pyproject.toml

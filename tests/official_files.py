@@ -58,6 +58,15 @@ def annotations(rows: list[tuple[str, int]]) -> np.ndarray[Any, Any]:
     return found
 
 
+def celeba(root: Path) -> Path:
+    parts = {"000001.jpg": 0, "000002.jpg": 0, "000003.jpg": 1, "000004.jpg": 2}
+    listed = "".join(f"{name} {part}\n" for name, part in parts.items())
+    signs = "".join(f"{name} -1  {1 - 2 * (i % 2)}\n" for i, name in enumerate(parts))
+    attributes = f"{len(parts)}\nYoung Smiling \n{signs}"
+    texts = {"list_eval_partition.txt": listed, "list_attr_celeba.txt": attributes}
+    return write(root / "celeba", [f"img_align_celeba/{name}" for name in parts], texts)
+
+
 def dtd(root: Path) -> Path:
     parts = {"train": 1, "val": 2, "test": 3}
     texts = {
@@ -208,6 +217,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "aircraft": aircraft,
     "caltech101": caltech101,
     "cars": cars,
+    "celeba": celeba,
     "dtd": dtd,
     "eurosat": eurosat,
     "flowers": flowers,

@@ -37,7 +37,7 @@ def test_the_sets_of_mtil_are_known() -> None:
     others += ["imagenet-sketch", "imagenet-v2", "imagenet-vid-robust", "iwildcam", "objectnet"]
     others += ["ytbb-robust"]
     assert (len(tasks), len(others)) == (12, 11)
-    assert {*DATASETS} == {*tasks, *others, "digits", "fashion-mnist"}
+    assert {*DATASETS} == {*tasks, *others, "celeba", "digits", "fashion-mnist"}
     for name in tasks:
         known = DATASETS[name]
         assert known.splits["train"] > 1000

@@ -20,6 +20,7 @@ from carryover import cli, run
 from carryover.errors import DataError
 from carryover.files import write_text
 from carryover.rows import Row
+from carryover.scratch import alone
 from carryover.studies import cuts
 from conftest import ABSENT, SRC, Checkout
 from image_files import encoded, picture, pictures, write_folder, write_parquet
@@ -451,7 +452,7 @@ def test_parameters_edited_while_another_stage_runs_leave_no_new_results(
 
 def test_two_reproduce_at_once_are_refused(carryover: Cli, tiny: Checkout) -> None:
     before = tiny.files()
-    with run.alone("reproduce.lock", "`carryover reproduce`"):
+    with alone("reproduce.lock", "`carryover reproduce`"):
         refused(
             carryover("reproduce"),
             f"expected to be the only `carryover reproduce` here, process {os.getpid()} is running",
@@ -517,10 +518,10 @@ def test_prepared_sets_are_listed_with_their_counts(carryover: Cli, pretrained: 
 def test_what_there_is_is_listed(carryover: Cli, tiny: Checkout) -> None:
     code, out, _ = carryover("list")
     assert code == 0
-    assert "studies   cuts, clusters, adapt, continual, sequence, retrieval\n" in out
+    assert "studies   cuts, clusters, adapt, continual, sequence, retrieval, survival\n" in out
     assert "networks  cnn6-digits-0-4, clip-nano\n" in out
     assert "  cuts@{fr,ft,baseline}\n" in out
-    assert "\n  clusters\n  clusters-report\n  adapt@{probe,unfreeze,llrd}\n  adapt-report\n" in out
+    assert "\n  clusters\n  cuts-report\n  adapt@{probe,unfreeze,llrd}\n  adapt-report\n" in out
     assert "\n  sequence@{plain,distill,ogd,lora,average}\n" in out
     assert out.endswith("\n  claims\n  report\n")
 
@@ -558,7 +559,7 @@ def test_the_doctor_finds_and_deletes_what_was_altered(
     assert "BAD  data/models/cnn6-digits-0-4/weights.safetensors: expected digest" in out
     assert path.exists()
     _, out, _ = carryover("doctor", "--verify", "--fix")
-    assert "; deleted, `dvc repro` makes it again" in out
+    assert "; deleted: `dvc repro pretrain@cnn6-digits-0-4` makes it again" in out
     assert not path.parent.exists()
     assert Path("data/sets/digits/manifest.json").exists()
 

@@ -58,7 +58,7 @@ def test_all_faults_are_reported_at_once_under_their_paths(tiny: Checkout) -> No
         (
             {"extra": {}},
             "extra: unknown key, expected seed, data, pretrain, encoders, cuts, clusters, adapt, "
-            "continual, sequence, retrieval, diff; take it out",
+            "continual, sequence, retrieval, survival, diff; take it out",
         ),
         ({"cuts.lr": ABSENT}, "cuts.lr: expected this key, it is missing; add it"),
         ({"cuts": ABSENT}, "cuts: expected this section, it is missing; add it"),
@@ -136,6 +136,11 @@ def test_all_faults_are_reported_at_once_under_their_paths(tiny: Checkout) -> No
             {"diff.tolerances": [{"match": "*", "absolute": 1, "relative": 0}] * 2},
             "diff.tolerances[0].match: expected '*' in the last entry alone, got it before others",
         ),
+        ({"survival.mixes": [0.0, 0.5]}, "survival.mixes: expected ascending shares from 0.0"),
+        ({"survival.neighbours": 61}, "survival.neighbours: expected at most the 60 train_images"),
+        ({"survival.images": 3}, "survival.images: expected at least 4, got 3"),
+        ({"survival.severity": 6}, "survival.severity: expected 1 to 5, got 6"),
+        ({"survival.pretrained_on": "x"}, "survival.pretrained_on: expected one of digits"),
         ({"diff.tolerances": [{"match": "*"}]}, "diff.tolerances[0].absolute: expected this key"),
     ],
 )

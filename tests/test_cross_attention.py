@@ -173,5 +173,5 @@ def test_the_published_settings_are_parts_of_a_row() -> None:
 
 @pytest.mark.parametrize(("keys", "values"), [("labels", "features"), ("both", "labels")])
 def test_labels_that_rows_lack_are_refused(keys: Part, values: Part) -> None:
-    with pytest.raises(ConfigError, match=f"expected rows with labels for keys from {keys} and"):
+    with pytest.raises(ConfigError, match=f"expected entries with labels for keys from {keys} and"):
         Rows(6, 0, keys, values)

@@ -20,12 +20,13 @@ from typing import Any
 import pytest
 import torch
 
-from carryover import run, transfer
+from carryover import transfer
 from carryover.adapt.cut import cut_network
 from carryover.config import params as config
 from carryover.errors import ConfigError, DataError, KitError
 from carryover.prefix import Prefix, extended
 from carryover.rows import Row, read_rows
+from carryover.scratch import alone
 from carryover.stages import run_stage
 from carryover.studies import cuts
 from conftest import Checkout
@@ -234,7 +235,7 @@ def test_parameters_edited_meanwhile_leave_no_rows(
 
 def test_a_second_run_of_a_stage_is_refused(pretrained: Checkout) -> None:
     with (
-        run.alone("cuts@fr.lock", "test"),
+        alone("cuts@fr.lock", "test"),
         pytest.raises(
             KitError, match=f"only `carryover run` of cuts@fr here, process {os.getpid()}"
         ),

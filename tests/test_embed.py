@@ -190,7 +190,7 @@ def test_the_progress_of_a_filled_bank_ends_at_its_end(
 
 
 def test_a_set_that_no_stage_prepares_is_told_how_it_is_prepared(loaded: list[Any]) -> None:
-    said = "expected one of .*digits.*, got 'pets'; prepare it with `carryover data prepare pets`"
+    said = "expected a prepared set .*digits.*, got 'pets'; add a set of your own to data.sources"
     with pytest.raises(DataError, match=said):
         embed.embed_one(params(), "tiny", "pets")
     assert loaded == []

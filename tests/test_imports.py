@@ -11,30 +11,39 @@ import pytest
 from conftest import PACKAGE, SRC
 
 LAYERS = (  # highest first; a folder stands for all its modules
+    ("reference",),
     ("cli", "__main__"),
     ("cli_encoders", "cli_zeroshot", "cli_launch"),
     ("launch",),
     ("launch_slurm",),
     ("classify",),
     ("zeroshot",),
-    ("reproduce", "overview", "doctor", "consistent", "encoders_cli"),
+    ("doctor",),
+    ("doctor_files", "doctor_cache"),
+    ("reproduce", "overview", "consistent", "encoders_cli"),
     ("keep",),
     ("presets", "export"),
     ("stages",),
     ("claims",),
     ("studies", "report"),
+    ("survival_measures",),
+    ("survival_line",),
+    ("survival_looks", "survival_origins"),
+    ("survival_start",),
     ("continual_similarity", "continual_features", "continual_rates", "continual_between"),
     ("continual_measures",),
     ("continual_training", "continual_layers", "continual_drawn"),
     ("continual_start",),
     ("retrieval_measures",),
     ("retrieval_training",),
+    ("retrieval_answers",),
     ("retrieval_models",),
     ("retrieval_lookup",),
     ("retrieval_start",),
     ("sequence_runs", "sequence_basis"),
     ("sequence_bounds", "sequence_beside"),
     ("sequence_training", "sequence_measures"),
+    ("sequence_losses",),
     ("sequence_handed",),
     ("sequence_seams", "sequence_distilling"),
     ("sequence_carried",),
@@ -47,19 +56,21 @@ LAYERS = (  # highest first; a folder stands for all its modules
     ("prepare",),
     ("prefix", "stacked"),
     ("bank", "bank_out", "bank_key", "bank_files"),
-    ("train", "parallel", "solve", "sequence_resume"),
+    ("train", "parallel", "solve", "sequence_resume", "distributed"),
     ("adapt", "measure"),
     ("models", "data"),
     ("config",),
-    ("run",),
+    ("scratch",),
+    ("run", "shares"),
     ("originals", "original_sets"),
-    ("rows", "provenance"),
+    ("rows", "provenance", "checkpoints"),
+    ("snapshots",),
     ("files",),
     ("errors", ""),  # "" is the package itself, which holds the version
 )
 MAY_READ_CONFIG = {
-    *("cli", "reproduce", "overview", "doctor", "presets", "export", "keep", "stages"),
-    "launch",
+    *("cli", "reproduce", "overview", "doctor", "doctor_cache", "presets", "export", "keep"),
+    *("stages", "launch", "reference"),
     *("studies", "pretrain", "prepare", "transfer", "config", "embed", "encoders_cli"),
     *(
         "adapt_start",
@@ -74,7 +85,7 @@ MAY_READ_CONFIG = {
     *("sequence_start", "sequence_training", "sequence_seams", "sequence_distilling"),
     *("sequence_bounds", "sequence_methods", "sequence_beside", "sequence_handed"),
     *("sequence_runs", "sequence_basis"),
-    *("retrieval_arms", "retrieval_start", "retrieval_training"),
+    *("retrieval_arms", "retrieval_start", "retrieval_training", "retrieval_answers"),
     "claims",  # the reader of YAML alone
 }
 
@@ -146,16 +157,17 @@ def test_no_study_imports_another_study() -> None:
         assert others <= {module, "carryover.studies"}, module
 
 
-def test_environment_variables_are_read_in_run_alone() -> None:
+def test_environment_variables_are_read_in_few_modules() -> None:
     readers = {
         module
         for module, path in modules().items()
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
-    # cli writes its options there for the stages, reproduce and launch hand it to what they start
+    # cli writes its options there for the stages, shares what a launch deals out; reproduce and
+    # launch hand it to what they start
     started = {"carryover.reproduce", "carryover.launch", "carryover.launch_slurm"}
-    assert readers == {"carryover.run", "carryover.cli"} | started
+    assert readers == {"carryover.run", "carryover.shares", "carryover.cli"} | started
 
 
 def test_torch_is_not_imported_where_help_passes() -> None:
@@ -170,6 +182,6 @@ def test_torch_is_not_imported_where_help_passes() -> None:
     }
     assert "typer" in top
     assert top <= {
-        *("__future__", "contextlib", "os", "sys", "pathlib", "typing", "collections.abc"),
+        *("__future__", "contextlib", "errno", "os", "sys", "pathlib", "typing", "collections.abc"),
         *("typer", "carryover", "carryover.errors"),
     }

@@ -36,7 +36,7 @@ def of(table: Table, split: str) -> list[tuple[str, int]]:
 
 
 def test_every_official_set_has_a_reader_and_a_miniature_copy() -> None:
-    assert len(OFFICIAL) == 9 + 11
+    assert len(OFFICIAL) == 9 + 12
     assert sorted(layouts.LAYOUTS) == sorted(WRITERS) == OFFICIAL
 
 
@@ -143,6 +143,26 @@ def test_sun_names_classes_within_classes(tmp_path: Path) -> None:
     table = made("sun397", tmp_path)
     assert table.class_names == ("abbey", "apartment_building/outdoor")
     assert table.columns["file"][5] == "a/apartment_building/outdoor/sun_a0.jpg"
+
+
+def test_celeba_is_told_apart_by_one_attribute_in_the_parts_of_its_list(tmp_path: Path) -> None:
+    table = made("celeba", tmp_path)
+    assert table.class_names == ("not Smiling", "Smiling")
+    train = [("img_align_celeba/000001.jpg", 1), ("img_align_celeba/000002.jpg", 0)]
+    assert of(table, "train") == train
+    assert of(table, "validation") == [("img_align_celeba/000003.jpg", 1)]
+    assert of(table, "test") == [("img_align_celeba/000004.jpg", 0)]
+    place = tmp_path / "celeba" / "list_eval_partition.txt"
+    for line, wanted in (
+        ("000001.jpg 3", "an image and its part, 0, 1 or 2"),
+        ("000009.jpg 0", "one of the set's classes"),
+    ):
+        place.write_text(f"{line}\n")
+        with pytest.raises(DataError, match=rf"partition\.txt:1: expected {wanted}"):
+            layouts.read("celeba", tmp_path / "celeba")
+    (tmp_path / "celeba" / "list_attr_celeba.txt").write_text("1\nYoung\n000001.jpg 1\n")
+    with pytest.raises(DataError, match="expected the official lists of celeba, got some of anoth"):
+        layouts.read("celeba", tmp_path / "celeba")
 
 
 def test_cars_are_numbered_from_one_in_the_annotations(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 
 from carryover.adapt.attention import SplitAttention, join_attention_, split_attention_
-from carryover.adapt.lora import SHARING, lora_, merge_
+from carryover.adapt.lora import SHARING, Dropout, dropouts, lora_, merge_
 from carryover.errors import ConfigError
 from carryover.train import Budget, fit
 from tiny_clip import clip
@@ -116,10 +116,8 @@ def test_a_merged_model_takes_adapters_again() -> None:
 
 
 def test_plain_adapters_are_those_that_peft_puts_in() -> None:
-    model, adapters = adapted(targets=("mlp.c_fc", "mlp.c_proj"), dropout=0.25)
-    config = peft.LoraConfig(
-        r=2, lora_alpha=4, lora_dropout=0.25, target_modules=["c_fc", "c_proj"]
-    )
+    model, adapters = adapted(targets=("mlp.c_fc", "mlp.c_proj"))
+    config = peft.LoraConfig(r=2, lora_alpha=4, target_modules=["c_fc", "c_proj"])
     other = peft.inject_adapter_in_model(config, clip().model)
     assert {name: type(m) for name, m in model.named_modules()} == {
         name: type(m) for name, m in other.named_modules()
@@ -213,6 +211,40 @@ def test_dropout_acts_in_training_mode_alone() -> None:
     assert torch.equal(logits(model), logits(model))
     model.train()
     assert not torch.equal(logits(model), logits(model))
+
+
+def test_dropout_follows_from_the_generator_and_goes_on_in_a_copy() -> None:
+    found = []
+    for _ in range(2):
+        model, adapters = adapted(dropout=0.5)
+        move(adapters.parameters)
+        model.train()
+        found.append(logits(model))
+    assert torch.equal(*found)
+    copied = copy.deepcopy(model)
+    after = logits(model)
+    assert torch.equal(logits(copied), after)
+    assert not torch.equal(after, found[0])
+    masks = {id(each.generator) for each in dropouts(copied)}
+    assert len(dropouts(copied)) == 3 * 6  # of three blocks four projections and two layers
+    assert masks != {id(each.generator) for each in dropouts(model)}
+    assert len(masks) == 1
+
+
+def test_dropout_zeroes_its_share_and_makes_up_for_it() -> None:
+    drop = Dropout(0.25, seeded())
+    x = drop(torch.ones(100, 100))
+    assert sorted(x.unique().tolist()) == [0.0, pytest.approx(4 / 3)]
+    assert float((x == 0).double().mean()) == pytest.approx(0.25, abs=0.02)
+
+
+def test_merged_adapters_leave_no_dropout() -> None:
+    model, adapters = adapted(dropout=0.5)
+    move(adapters.parameters)
+    before = logits(model)
+    merge_(model.train())
+    assert not dropouts(model)
+    torch.testing.assert_close(logits(model.eval()), before, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mask", ["none", "causal", "per-row"])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from carryover.adapt.distill import classification_loss, unit_images, unit_texts
 from carryover.adapt.freeze import freeze_
-from carryover.adapt.parts import MODES, parts, trained
+from carryover.adapt.parts import MODES, ends, parts, trained
 from carryover.errors import ConfigError
 from carryover.models.heads import Adapted, linear_head, projected
 from tiny_clip import TEXT, clip, tokenize
@@ -169,3 +169,17 @@ def test_messages_say_what_is_missing() -> None:
         trained(with_head(), "text", "x")
     with pytest.raises(ConfigError, match="with text for 'image', got one with image, head;"):
         trained(with_head(), "image")
+
+
+def test_what_a_clip_begins_and_ends_with_is_named() -> None:
+    assert sorted(ends(model())) == [
+        *("logit_scale", "positional_embedding", "text_projection", "visual.class_embedding"),
+        *("visual.conv1.weight", "visual.ln_pre.bias", "visual.ln_pre.weight"),
+        *("visual.positional_embedding", "visual.proj"),
+    ]
+
+
+def test_a_network_has_the_ends_that_it_has() -> None:
+    assert sorted(ends(model("resnet"))) == [
+        *("logit_scale", "positional_embedding", "text_projection", "visual.conv1.weight")
+    ]

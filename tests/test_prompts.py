@@ -46,6 +46,11 @@ def test_other_sets_have_the_published_template() -> None:
     ]
 
 
+def test_a_set_can_be_told_by_the_sentences_of_another() -> None:
+    found = prompts.class_prompts("textures", ["fine_grid"], sentences_of="shapes")
+    assert found == [["a fine grid", "a photo of a fine grid", "an image of a fine grid"]]
+
+
 def test_names_have_spaces_for_underscores_or_are_said_otherwise() -> None:
     assert prompts.class_prompts("pets", ["sea_lion"]) == [["A photo of sea lion."]]
     found = prompts.class_prompts("caltech101", ["Faces", "ceiling_fan"])

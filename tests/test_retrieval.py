@@ -19,18 +19,24 @@ import pytest
 import torch
 from torch import nn
 
-from carryover import provenance, retrieval_training
+from carryover import overview, provenance, retrieval_training
 from carryover.claims import schema
 from carryover.config import params as config
 from carryover.config import reader
 from carryover.config import retrieval as names
-from carryover.errors import ConfigError, DataError
+from carryover.data import catalog, store
+from carryover.errors import ConfigError
 from carryover.keep import _merged
-from carryover.retrieval_arms import CONTROLS, Cell, cells, control_of
+from carryover.models.encoders import assemble
+from carryover.models.preprocess import Preprocess
+from carryover.models.resnet18 import ResNet18
+from carryover.retrieval_answers import answers, measured
+from carryover.retrieval_arms import CONTROLS, Cell, cells, control_of, rate_of
 from carryover.retrieval_lookup import division, lookup
-from carryover.retrieval_models import build, take_
+from carryover.retrieval_measures import clean_too
+from carryover.retrieval_models import Started, build, spread_of, take_
 from carryover.retrieval_start import CLEAN, Start, View, load_start
-from carryover.retrieval_training import answers, inputs, rows_of, train
+from carryover.retrieval_training import inputs, rows_of, train
 from carryover.rows import Row, read_rows, write_rows
 from carryover.stages import PARAMS, run_stage
 from carryover.studies import retrieval
@@ -375,8 +381,6 @@ def test_rates_are_chosen_on_held_out_training_images(
 
 
 def test_weights_of_an_encoder_are_taken_where_they_fit() -> None:
-    from carryover.models.resnet18 import ResNet18
-
     grey, colour = ResNet18(4, 10, 1), ResNet18(4, None, 3)
     before = {name: tensor.clone() for name, tensor in grey.state_dict().items()}
     assert not take_(grey, ResNet18(8, None, 3))
@@ -404,7 +408,7 @@ def test_attention_weights_add_up_and_name_stored_images(run_arms: Runs) -> None
 
 
 def test_too_many_neighbours_are_refused(run_arms: Runs) -> None:
-    with pytest.raises(DataError, match="expected 1 to the 40 rows of the retrieval store"):
+    with pytest.raises(ConfigError, match=r"^retrieval\.k: expected at most 40, as a memory of"):
         run_arms("resnet18", **(FEW | {"k": 41}))
 
 
@@ -422,6 +426,19 @@ def test_too_many_neighbours_are_refused(run_arms: Runs) -> None:
         ({"retrieval.training.resnet18.updates": 7}, r"evaluate_at: expected steps in order"),
         ({"retrieval.memory.encoder.source": "pretrain:x"}, r"source: expected pretrain: and one"),
         ({"retrieval.ks.resnet18": [4]}, r"expected others than k \(4\)"),
+        ({"retrieval.corruptions": ["fog"]}, r"corruptions\[0\]: expected one of blur, .* 'fog'"),
+        ({"retrieval.severities": [3, 6]}, r"severities\[1\]: expected 1 to 5, got 6"),
+        ({"retrieval.severities": [0]}, r"severities\[0\]: expected 1 to 5, got 0"),
+        ({"retrieval.noises": [0.0, -0.1]}, r"noises\[1\]: expected at least 0, got -0.1"),
+        *(
+            (
+                {f"retrieval.{key}": []},
+                rf"retrieval\.{key}: expected a list with at least one entry",
+            )
+            for key in ("items", "accesses", "noises", "curve_noises", "severities", "corruptions")
+        ),
+        ({"retrieval.training.resnet18.lrs.none": []}, r"lrs\.none: expected a list with at least"),
+        ({"retrieval.training.resnet18.evaluate_at": []}, r"evaluate_at: expected a list with at"),
     ],
 )
 def test_faults_of_the_parameters_are_told(
@@ -430,6 +447,34 @@ def test_faults_of_the_parameters_are_told(
     tiny.edit(**changes)
     with pytest.raises(ConfigError, match=message):
         config.read(PARAMS)
+
+
+def test_what_can_be_corrupted_is_what_the_parameters_may_name() -> None:
+    from carryover.data.corruptions import CORRUPTIONS
+
+    assert set(names.CORRUPTIONS) == set(CORRUPTIONS)
+    assert {len(each.levels) for each in CORRUPTIONS.values()} == {names.SEVERITIES}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"retrieval.k": 41},
+            r"retrieval\.k: expected at most 40, as a memory of 10 classes with 4",
+        ),
+        ({"retrieval.k": 40}, r"retrieval\.k: expected at most 39, .* got 40"),  # leave-one-out
+        ({"retrieval.ks.resnet18": [50]}, r"retrieval\.ks\.resnet18\[0\]: expected at most 40"),
+        ({"retrieval.k": 21}, r"retrieval\.memory\.sizes\[0\]: expected k \(21\) entries or more"),
+    ],
+)
+def test_more_neighbours_than_a_memory_has_are_refused_before_any_run(
+    tiny: Checkout, changes: dict[str, Any], message: str
+) -> None:
+    assert config.read(PARAMS).retrieval.memory_faults(10) == []
+    tiny.edit(**changes)
+    with pytest.raises(ConfigError, match=message):
+        overview.check()
 
 
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
@@ -482,6 +527,148 @@ def test_a_rate_that_diverges_is_the_worst(loaded: Loads) -> None:
     params, start = loaded()
     found = retrieval.validated(params, start, "resnet18", replace(PLAIN, lr=1.0e30))
     assert found == {"accuracy": 0.0, "loss": float("inf")}
+
+
+def test_a_reported_run_that_diverges_has_rows_and_stops_no_other(run_arms: Runs) -> None:
+    change = FEW | {"noises": [0.0, 0.3], "training__resnet18__lrs__none": [1.0e30]}
+    rows = run_arms("resnet18", "zeros", **change)
+    gone, others = ({"access": access} for access in ("none", "knn"))
+    assert one(rows, "diverged", **gone) == 1
+    assert set(of(rows, "diverged", **others).values()) == {0}
+    assert one(rows, "updates", **gone) == 1  # the loss of the second was not finite
+    labels = store.load(Path("data/sets/digits"), "test").labels
+    first = float((labels == 0).double().mean())
+    assert 0.05 < first < 0.15
+    for metric in ("accuracy", "curve_accuracy"):
+        found = of(rows, metric, **gone).values()
+        assert len(found) > 1
+        assert list(found) == pytest.approx([first] * len(found))
+    assert one(rows, "area", **gone) == pytest.approx(first)
+    assert (one(rows, "steps_to_080", **gone), one(rows, "reached_080", **gone)) == (6, 0)
+    for metric in ("nll", "ece", "curve_loss"):
+        assert of(rows, metric, **gone) == {}
+        assert of(rows, metric, access="knn", control="none")
+
+
+def test_what_was_measured_before_a_divergence_stays(
+    run_arms: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_arms("perceiver", accesses=["knn"], **FEW)
+    schedule = retrieval_training.schedule
+
+    def jump(training: Any, optimiser: Any, lr: float) -> Callable[[int], None]:
+        rate_ = schedule(training, optimiser, lr)
+
+        def at(updates: int) -> None:
+            rate_(updates)
+            if updates == 3:  # the fourth update ruins the weights
+                optimiser.param_groups[0]["lr"] = 1.0e38
+
+        return at
+
+    monkeypatch.setattr(retrieval_training, "schedule", jump)
+    rows = run_arms("perceiver")
+    assert one(rows, "diverged") == 1
+    assert one(rows, "updates") == 4
+    same = [one(each, "curve_accuracy", step=2) for each in (rows, whole)]
+    assert same[0] == same[1]
+    assert one(rows, "curve_loss", step=2) == one(whole, "curve_loss", step=2)
+    assert of(rows, "curve_loss", step=6) == {}
+    assert one(rows, "accuracy") == one(rows, "curve_accuracy", step=6)
+    table = pq.read_table("data/predictions/retrieval/perceiver/attention.parquet")
+    assert table.num_rows == 0
+
+
+def test_each_pretrained_start_chooses_its_own_rate() -> None:
+    from carryover import presets
+
+    study = config.parse(presets.tree("mini"), "mini").retrieval
+    tried, _ = cells(study, "resnet18")
+    for control in names.STARTED:
+        mine = [(c.access, c.control, c.lr) for c in tried if rate_of(c) == control]
+        assert mine == [("none", control, 0.01), ("none", control, 0.03)]
+    done: dict[str, Any] = {
+        cell.name: {"accuracy": 0.5, "loss": abs(cell.lr - (0.03 if rate == "simclr" else 0.01))}
+        for cell in tried
+        for rate in [rate_of(cell)]
+    }
+    rates = retrieval.chosen_rates(study, "resnet18", tried, done)
+    assert (rates["corpus"], rates["simclr"], rates["none"]) == (0.01, 0.03, 0.01)
+
+
+def test_only_an_item_with_the_control_is_asked_with_clean_queries(loaded: Loads) -> None:
+    study = loaded(controls={"resnet18": ["clean-query"], "perceiver": ["vote"]})[0].retrieval
+    assert clean_too(study, "resnet18", NEAREST)
+    assert not clean_too(study, "perceiver", NEAREST)
+    assert not clean_too(study, "alexnet", NEAREST)
+    assert not clean_too(study, "resnet18", replace(NEAREST, k=2))
+
+
+def test_images_of_the_running_maximum_are_drawn_where_it_is_told_alone(loaded: Loads) -> None:
+    study = loaded()[0].retrieval
+    training = study.training["resnet18"]
+    assert measured(study, training, NEAREST) == [3, 6]
+    assert measured(study, training, PLAIN) == [3, 6]
+    assert measured(study, training, replace(NEAREST, control="zeros")) == []
+    assert measured(study, training, replace(NEAREST, k=2)) == []
+    faulty = replace(study.faults_of_original, running_maximum=True)
+    every = replace(study, faults_of_original=faulty)
+    assert measured(every, training, replace(NEAREST, control="zeros")) == [3, 6]
+
+
+def test_pretrained_weights_meet_the_pixels_that_they_know(loaded: Loads) -> None:
+    params, start = loaded()
+    cell = replace(PLAIN, control="corpus")
+
+    def built(preprocess: Preprocess) -> nn.Module:
+        encoder = assemble("x", ResNet18(4, None, 3), preprocess, ["x"])
+        return build(params, replace(start, starts={"corpus": encoder}), "resnet18", cell)
+
+    known = Preprocess(16, "crop", "bilinear", (0.5,) * 3, (0.25,) * 3)
+    model: Any = built(known)
+    assert (model.mean, model.std) == ((0.5,), (0.25,))  # digits have one channel
+    assert model.mean != start.mean
+    x = torch.rand(2, 1, 8, 8)
+    grey = model.network.eval()((x - 0.5) / 0.25)
+    assert torch.allclose(model.eval()(x), grey, atol=1e-6)
+    raw: Any = built(replace(known, mean=(), std=()))
+    assert (raw.mean, raw.std) == ((), ())
+    coloured = built(replace(known, mean=(0.4, 0.5, 0.6)))
+    assert isinstance(coloured, Started)
+    assert coloured.preprocess.mean == (0.4, 0.5, 0.6)
+    assert spread_of(replace(known, mean=(0.4, 0.5, 0.6)), 3) == ((0.4, 0.5, 0.6), (0.25,) * 3)
+    assert spread_of(replace(known, times=0.5), 3) is None
+    assert spread_of(replace(known, grey=True), 3) is None
+
+
+def test_presets_of_the_real_sets_start_all_three_models_from_both_pretrainings(
+    checkout: Checkout,
+) -> None:
+    from carryover import presets
+
+    found: dict[str, set[str]] = {}
+    for name in ("corrected", "published", "lab"):
+        for part in (name, f"{name}/cifar10"):
+            params = config.parse(presets.tree(part), part)
+            for item in params.retrieval.items:
+                started = {c.control for c in cells(params.retrieval, item)[1]} & {*names.STARTED}
+                assert started == {*names.STARTED}, (part, item)
+                found.setdefault(name, set()).add(item)
+                for control in names.STARTED:
+                    source = (params.retrieval.starts or {})[item][control].source
+                    if source == "simclr:resnet50":  # the official one, on ImageNet
+                        assert (part.split("/")[1:], control) == (["cifar10"], "simclr")
+                        continue
+                    recipe: Any = params.pretrain[source.removeprefix("pretrain:")]
+                    assert recipe.network.architecture == item
+                    own = getattr(params.retrieval.networks, item)
+                    assert recipe.network.width == own.width
+                    dims = vars(recipe.network.attention) if recipe.network.attention else {}
+                    assert dims.items() <= vars(own).items()
+                    known = {*catalog.DATASETS, *catalog.RENDERED}
+                    assert set(recipe.sets) <= known
+    assert set(found) == {"corrected", "published", "lab"}
+    assert all(items == {"resnet18", "alexnet", "perceiver"} for items in found.values())
 
 
 def test_rows_are_kept_cell_by_cell(run_arms: Runs, tmp_path: Path) -> None:

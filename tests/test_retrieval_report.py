@@ -16,10 +16,11 @@ import pytest
 from carryover.config.retrieval import CONTROLS as NAMED
 from carryover.errors import DataError
 from carryover.measure.combined import student
-from carryover.measure.statistics import holm, wilson
+from carryover.measure.statistics import Interval, holm, wilson
 from carryover.report import (
     retrieval_gains,
     retrieval_intervals,
+    retrieval_lines,
     retrieval_names,
     retrieval_published,
     retrieval_scores,
@@ -93,6 +94,23 @@ def test_rows_that_do_not_belong_together_are_refused() -> None:
         from_rows([])
 
 
+def test_a_training_that_diverged_is_named(scores: Scores) -> None:
+    assert retrieval_lines.diverged_said(scores) == ""
+    flags = [
+        replace(each, metric="diverged", value=float(each.cell["seed"] == 1))
+        for each in run("resnet18", "none", None, "none")
+        if each.metric == "lr"
+    ]
+    told = from_rows([*everything(), *flags])
+    said = retrieval_lines.diverged_said(told)
+    assert said.startswith("Diverged: resnet18, digits, plain (1 of 3 seeds). From there on")
+    assert said in retrieval_tables.results(told).title
+    assert said in retrieval_summary.reading(told, [])
+    assert not retrieval_tables.results(scores).title.endswith(" ")
+    line = lines_of(retrieval_tables.training(told))["resnet18", "plain"]
+    assert line["diverged"] == "0.3333333333"
+
+
 # --- names ----------------------------------------------------------------------------------------
 
 
@@ -116,6 +134,21 @@ def test_controls_of_the_study_have_a_name() -> None:
     assert set(NAMED) - {"memory-sizes"} <= set(retrieval_names.CONTROLS)
 
 
+def test_the_guide_names_arms_as_the_report_does() -> None:
+    guide = (REPOSITORY / "docs/retrieval.md").read_text()
+    table = guide.split("## Arms\n")[1].strip().split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.split("|")[1:4]] for line in table]
+    told = {control.strip("`"): name for access, control, name in cells if control != "`none`"}
+    sized = retrieval_names.name(NEAREST._replace(control="memory-5")).replace("5", "N")
+    assert told.pop("memory-sizes") == sized
+    assert told.pop("vote") == retrieval_names.name(NEAREST._replace(control="vote"))[:-2] + "k"
+    assert told == {
+        control: name
+        for control, (_, name) in retrieval_names.CONTROLS.items()
+        if control not in ("none", "vote")
+    }
+
+
 def test_arms_stand_by_access_plain_ones_first(scores: Scores) -> None:
     found = retrieval_names.ordered(retrieval_scores.arms(scores, PLACE)[::-1])
     names = [retrieval_names.name(arm) for arm in found]
@@ -137,6 +170,21 @@ def test_an_accuracy_has_the_interval_of_images_and_seeds(scores: Scores, single
     assert (one.low, one.high) == pytest.approx((whole.low, whole.high))
     assert several.high - several.low > one.high - one.low
     assert accuracy(scores, PLAIN, At(0.4)) is None
+
+
+def test_losses_and_calibration_errors_have_no_bound_below_0() -> None:
+    values = [0.01, 0.02, 0.09]  # mean 0.04; Student's half 4.303 * 0.04359 / sqrt(3) = 0.1083
+    for metric in ("nll", "ece", "curve_loss"):
+        told = retrieval_intervals.alone(metric, values)
+        assert told.value == pytest.approx(0.04)
+        assert told.low == pytest.approx(0.04 * math.exp(-0.10828 / 0.04), rel=1e-3)
+        assert told.high == pytest.approx(0.04 * math.exp(0.10828 / 0.04), rel=1e-3)
+    assert retrieval_intervals.alone("area", values).low < 0
+    near = retrieval_intervals.alone("nll", [1.0, 1.001, 0.999])
+    plain = retrieval_intervals.alone("area", [1.0, 1.001, 0.999])
+    assert (near.low, near.high) == pytest.approx((plain.low, plain.high), abs=1e-5)
+    assert retrieval_intervals.alone("ece", [0.0, 0.0]) == Interval(0.0, 0.0, 0.0)
+    assert retrieval_intervals.alone("ece", [0.2]) == Interval(0.2, 0.2, 0.2)
 
 
 def test_corruptions_are_averaged_over_the_same_images(scores: Scores) -> None:
@@ -345,6 +393,9 @@ def test_the_summary_is_nested_by_item_and_arm(scores: Scores) -> None:
     summary = json.loads(json.dumps(retrieval_summary.summarise(scores)))
     found = summary["resnet18, digits"]["shuffled memory"]
     assert found["reached_080"] == {"value": pytest.approx(1 / 3, abs=1e-6)}
+    assert found["steps_to_080"] == {"value": pytest.approx(210, abs=1), "censored": 2}
+    exact = summary["perceiver, digits"]["nearest 10"]["steps_to_080"]
+    assert exact == {"value": 40, "low": 40, "high": 40, "censored": 0}
     assert found["accuracy, noise 0.5"]["value"] < found["accuracy"]["value"]
     assert {"area", "ece", "nll", "corrupted_accuracy"} <= set(found)
     title, header, lines = retrieval_summary.headline(summary)
@@ -361,6 +412,9 @@ def test_the_answer_says_what_is_gained_and_what_of_it_stays(scores: Scores) -> 
     told = retrieval_summary.answer(scores, retrieval_gains.gains(scores))
     assert "perceiver on digits: accuracy of plain 92.9 [" in told
     assert "vote of the nearest 10 88.9 [" in told
+    assert "probe of the features 89.9 [" in told
+    best = "Above probe of the features, which trains no network (89.9 %): nearest 10 and plain."
+    assert best in told
     assert "Nearest 10 minus plain: area +24.1 [+23.1, +25.0] points (p " in told
     assert "Updates until 80 % were right: 240 without, 40 with retrieval." in told
     assert "memory of zeros 59.6 [" in told

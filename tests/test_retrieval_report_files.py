@@ -75,7 +75,7 @@ def test_lines_over_updates_are_accuracies_losses_and_what_the_published_metric_
     figure = retrieval_steps.steps(scores)
     assert titles(figure) == 3 * ["perceiver, digits", "resnet18, digits"]
     assert legend(figure) == [
-        *("plain", "as many parameters added", "pretrained on the corpus", "nearest 10"),
+        *("plain", "as many parameters added", "pretrained by BYOL", "nearest 10"),
         *("random 10", "vote of the neighbours, no training"),
     ]
     plain = figure.axes[0].lines[0]
@@ -182,8 +182,8 @@ def test_calibration_is_of_arms_at_the_main_number(scores: Scores) -> None:
     figure = retrieval_dots.calibration(scores)
     names = ticks(figure.axes[0])
     assert names == [
-        *("plain", "pretrained on the corpus", "probe of the features", "nearest 10"),
-        *("vote of the nearest 10", "labels in the rows", "memory of zeros", "random 10"),
+        *("plain", "pretrained by BYOL", "probe of the features", "nearest 10"),
+        *("vote of the nearest 10", "labels in the entries", "memory of zeros", "random 10"),
     ]
     assert not figure.legends
     noisy = [

@@ -114,5 +114,5 @@ def test_a_row_like_what_keys_ask_for_gets_the_weight() -> None:
 
 def test_rows_of_another_width_are_refused() -> None:
     network, (x, rows) = small("perceiver"), given()
-    with pytest.raises(DataError, match="expected rows of 9 numbers, got 6; give the features"):
+    with pytest.raises(DataError, match="expected entries of 9 numbers, got 6; give the features"):
         network(x, rows[..., :6])

@@ -8,7 +8,7 @@ import torch
 from carryover.errors import DataError
 from carryover.solve import retrieve as module
 from carryover.solve.neighbours import majority
-from carryover.solve.retrieve import entry_zero, kept, nearest, own_rows, sampled
+from carryover.solve.retrieve import entry_zero, kept, nearest, own_rows, sampled, voted
 from carryover.solve.store import Store, single, stored, zeroed
 
 NOBODY = torch.full((5,), -1)
@@ -54,6 +54,27 @@ def test_the_nearest_by_hand() -> None:
     assert majority(near, store.labels, 2).tolist() == [0, 1]  # of equals the smaller class
 
 
+def test_a_vote_is_won_by_the_nearer_of_classes_with_as_many() -> None:
+    line = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+    store = stored(line, torch.tensor([2, 2, 1, 1]), torch.arange(4), "set/train")
+    asked = torch.tensor([[0.2], [4.5], [3.4], [9.0]])
+    near = nearest(store, asked, torch.full((4,), -1), 4)  # two votes each
+    # sums of distances to class 2 and 1: 1.0, 9.6; 8.0, 4.0; 5.8, 4.0; 17.0, 8.0
+    assert voted(store, near, 3).tolist() == [2, 1, 1, 1]
+    near = nearest(store, asked, torch.full((4,), -1), 3)  # the far one of the other class is out
+    assert voted(store, near, 3).tolist() == [2, 1, 2, 1]
+    same = stored(torch.zeros(2, 1), torch.tensor([1, 0]), torch.arange(2), "set/train")
+    even = nearest(same, torch.zeros(1, 1), torch.tensor([-1]), 2)
+    assert voted(same, even, 2).tolist() == [0]  # equal in both: the smaller
+
+
+def test_a_vote_counts_before_it_measures() -> None:
+    line = torch.tensor([[0.0], [5.0], [5.1]])
+    store = stored(line, torch.tensor([0, 1, 1]), torch.arange(3), "set/train")
+    near = nearest(store, torch.tensor([[0.1]]), torch.tensor([-1]), 3)
+    assert voted(store, near, 2).tolist() == [1]
+
+
 def test_a_querys_own_image_is_left_out() -> None:
     store = some()
     own = own_rows(store, store.ids, "set/train")
@@ -88,7 +109,7 @@ def test_k_may_be_the_whole_store_and_no_more() -> None:
     assert nearest(store, queries(), NOBODY, 12).ids.sort(1).values.tolist() == [[*range(12)]] * 5
     assert sampled(store, NOBODY, 12, draws()).sort(1).values.tolist() == [[*range(12)]] * 5
     for k in (13, 0, -1):
-        said = f"k: expected 1 to the 12 rows of the retrieval store, got {k};"
+        said = f"k: expected 1 to the 12 entries of the memory, got {k};"
         with pytest.raises(DataError, match=said):
             nearest(store, queries(), NOBODY, k)
         with pytest.raises(DataError, match=said):
@@ -100,7 +121,7 @@ def test_k_may_be_the_whole_store_and_no_more() -> None:
 def test_k_may_be_one_less_where_queries_are_stored_themselves() -> None:
     store = some()
     own = torch.tensor([3, -1, 5, 0, -1])
-    said = "k: expected 1 to the 11 rows of the retrieval store that are not a query's own image"
+    said = "k: expected 1 to the 11 entries of the memory that are not a query's own image"
     for k in (12, 0):
         with pytest.raises(DataError, match=said):
             nearest(store, queries(), own, k)

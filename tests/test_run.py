@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from carryover import files, provenance, run
 from carryover.errors import ConfigError, DataError, KitError
 from carryover.files import digest, digest_of_files, write_json, write_text
 from carryover.rows import Row, read_rows, write_rows
-from conftest import SRC
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -37,12 +34,6 @@ def row(**changes: Any) -> Row:
         "precision": "float32",
     }
     return Row(**(values | changes))
-
-
-@pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("CARRYOVER_SCRATCH", str(tmp_path / "scratch"))
-    return tmp_path / "scratch"
 
 
 # --- folders -----------------------------------------------------------------------------------
@@ -251,100 +242,6 @@ def test_equal_values_give_equal_json(tmp_path: Path) -> None:
     write_json(tmp_path / "b", {"a": [0.5], "b": 1})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (tmp_path / "a").read_text() == '{\n  "a": [\n    0.5\n  ],\n  "b": 1\n}\n'
-
-
-# --- scratch -----------------------------------------------------------------------------------
-
-
-def test_finished_cells_are_found_again(scratch: Path) -> None:
-    first = run.Scratch("cuts@fr", {"params": "a"})
-    first.add("0.5/1/0", [["test", 0.25]])
-    first.add("0.5/1/1", [["test", 0.1 + 0.2]])
-    again = run.Scratch("cuts@fr", {"params": "a"})
-    assert again.cells() == {"0.5/1/0": [["test", 0.25]], "0.5/1/1": [["test", 0.1 + 0.2]]}
-
-
-def test_cells_of_other_parameters_are_not_seen(scratch: Path) -> None:
-    run.Scratch("cuts@fr", {"params": "a"}).add("x", 1)
-    assert run.Scratch("cuts@fr", {"params": "b"}).cells() == {}
-    assert run.Scratch("cuts@ft", {"params": "a"}).cells() == {}
-
-
-@pytest.mark.parametrize("torn", ['["c", {"va', '["c"', "[", '["c", 3]', "\x00\x00\x00"])
-def test_a_line_torn_by_a_kill_is_dropped_and_work_goes_on(scratch: Path, torn: str) -> None:
-    state = run.Scratch("cuts@fr", {})
-    state.add("a", 1)
-    state.add("b", 2)
-    with state.path.open("a") as file:
-        file.write(torn)
-    whole = {"a": 1, "b": 2} | ({"c": 3} if torn == '["c", 3]' else {})  # only its end is gone
-    assert state.cells() == whole
-    state.add("d", 4)
-    assert state.cells() == whole | {"d": 4}
-
-
-def test_clearing_forgets_the_cells_and_what_lies_beside(scratch: Path) -> None:
-    state = run.Scratch("cuts@fr", {})
-    state.clear()  # nothing there yet
-    state.add("a", 1)
-    (state.folder / "training.pt").write_bytes(b"1")
-    state.clear()
-    assert state.cells() == {}
-    assert not state.folder.exists()
-
-
-def test_a_full_disk_is_told_when_a_cell_is_kept(
-    scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_: int) -> None:
-        raise FULL
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(KitError, match=r"cells\.jsonl: expected to write this file, got 'No space"):
-        run.Scratch("cuts@fr", {}).add("a", 1)
-
-
-# --- alone -------------------------------------------------------------------------------------
-
-HOLD = """
-import sys
-from carryover import files, provenance, run
-with run.alone("x.lock", "job"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_a_second_holder_is_refused_and_told_who_holds(scratch: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(SRC)}
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with holder:
-        assert holder.stdout
-        assert holder.stdout.readline() == "held\n"
-        with (
-            pytest.raises(
-                KitError, match=f"expected to be the only job here, process {holder.pid}"
-            ),
-            run.alone("x.lock", "job"),
-        ):
-            raise AssertionError("both hold it")
-        holder.kill()  # whatever the holder's end, the lock goes with it
-        holder.wait()
-    with run.alone("x.lock", "job"):
-        assert (scratch / "x.lock").read_text() == str(os.getpid())
-
-
-def test_another_lock_is_free_and_a_lock_is_freed(scratch: Path) -> None:
-    with run.alone("x.lock", "job"), run.alone("y.lock", "job"):
-        pass
-    with run.alone("x.lock", "job"):
-        pass
 
 
 # --- telling -----------------------------------------------------------------------------------

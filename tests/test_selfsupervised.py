@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from carryover import run
 from carryover.config.params import Params
-from carryover.config.selfsupervised import Backbone, Byol, Perceptron, SimClr, ViewParams
+from carryover.config.selfsupervised import (
+    LEAST,
+    Attention,
+    Backbone,
+    Byol,
+    Perceptron,
+    SimClr,
+    ViewParams,
+)
 from carryover.data import catalog, rendered, store
 from carryover.errors import ConfigError, DataError
 from carryover.models import encoders, saved
@@ -32,10 +40,26 @@ VIEWS = ViewParams(
     grey=0.2,
     blur=0.0,
 )
+ATTENTION = Attention(
+    latents=2,
+    layers=2,
+    cross_heads=1,
+    cross_head_width=4,
+    heads=2,
+    head_width=2,
+    bands=2,
+    max_frequency=4,
+    dropout=0.1,
+)
+BACKBONES = [
+    Backbone("alexnet", 2, 32, "cifar", None),
+    Backbone("alexnet", 1, 64, "torchvision", None),
+    Backbone("perceiver", 8, 8, None, ATTENTION),
+]
 COMMON: dict[str, Any] = {
     "dataset": "world",
     "datasets": None,
-    "network": Backbone("resnet18", 4, 8),
+    "network": Backbone("resnet18", 4, 8, None, None),
     "projection": Perceptron(hidden=16, out=8),
     "views": VIEWS,
     "optimiser": "adam",
@@ -205,6 +229,52 @@ def test_the_optimiser_is_the_recipes() -> None:
     assert steps["sgd"].std().item() > 0.3 * steps["sgd"].mean().item()
 
 
+def test_simclrs_loss_is_taken_in_float32_under_autocast() -> None:
+    a, b = torch.randn(2, 9, 16, generator=random()).unbind()
+    whole = simclr.nt_xent(a, b, 0.05)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = simclr.nt_xent(a, b, 0.05)
+    assert found.dtype == torch.float32
+    assert float(found) == float(whole)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.objective)
+@pytest.mark.parametrize("backbone", BACKBONES, ids=lambda each: each.form or each.architecture)
+def test_one_update_trains_every_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: Backbone, recipe: Recipe
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own: Any = dataclasses.replace(recipe, network=backbone, max_updates=1, warm_up=0)
+    assert own.faults() + backbone.faults() == []
+    found, card = network(own), selfsupervised.describe(own)
+    before = {name: p.detach().clone() for name, p in found.encoder.named_parameters()}
+    pixels = plain(16, backbone.size).pixels
+    assert selfsupervised.train(found, pixels, own, random(5), None, "x") == 1
+    moved = [
+        name for name, p in found.encoder.named_parameters() if not torch.equal(p, before[name])
+    ]
+    assert len(moved) > len(before) / 2
+    assert all(bool(p.isfinite().all()) for p in found.parameters())
+
+    saved.save(Path("data/models/own"), found.encoder, card | {"name": "own"})
+    encoder = encoders.load("pretrain:own")
+    x = torch.rand(3, 3, backbone.size, backbone.size, generator=random(7))
+    kept, tokens = Feature("projected"), Feature("tokens")
+    with torch.no_grad():
+        read = encoders.features(encoder, x, [kept, tokens])
+        assert torch.equal(read[kept], encoder.image(encoder.preprocess(x)))
+    width = {"cifar": 8, "torchvision": 64, None: 8}[backbone.form]
+    assert read[kept].shape == (3, width)
+    assert read[tokens].ndim == 3
+    assert sum(map(len, encoder.groups.values())) == len(list(encoder.image.parameters()))
+
+
+def test_the_smallest_images_are_those_that_alexnet_takes() -> None:
+    from carryover.models.alexnet import FORMS
+
+    assert {form: shape.least for form, shape in FORMS.items()} == LEAST
+
+
 def test_bfloat16_steps_in_about_the_direction_of_float32() -> None:
     found = []
     for precision in ("float32", "bfloat16"):
@@ -332,7 +402,21 @@ def test_faults_of_views_and_networks_are_named() -> None:
         "flip: expected a number of 0 to 1, got 2.0",
         "hue: expected turns of 0 to 0.5, got 0.7",
     ]
-    assert Backbone("resnet18", 4, 4).faults() == ["size: expected at least 8, got 4"]
+    assert Backbone("resnet18", 4, 4, None, None).faults() == ["size: expected at least 8, got 4"]
+    assert Backbone("perceiver", 4, 8, None, None).faults() == [
+        "attention: expected some for perceiver, got nothing"
+    ]
+    assert Backbone("resnet18", 4, 32, "cifar", None).faults() == [
+        "form: expected nothing for resnet18, got some"
+    ]
+    assert Backbone("alexnet", 4, 16, "cifar", None).faults() == [
+        "size: expected at least 29 for alexnet of the form cifar, got 16"
+    ]
+    broken = dataclasses.replace(ATTENTION, heads=0, dropout=1.0)
+    assert broken.faults() == [
+        "heads: expected at least 1, got 0",
+        "dropout: expected at least 0 and below 1, got 1.0",
+    ]
     assert Perceptron(0, 1).faults() == ["hidden: expected at least 1, got 0"]
     cold = dataclasses.replace(SIMCLR, temperature=0.0)
     assert cold.faults() == ["temperature: expected a number above 0, got 0.0"]

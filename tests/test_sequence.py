@@ -27,7 +27,7 @@ from carryover import (
     train,
 )
 from carryover.config import params as config
-from carryover.config import sequence as names
+from carryover.config import sequence_parts as names
 from carryover.data import store
 from carryover.errors import ConfigError, DataError
 from carryover.prepare import SETS
@@ -335,6 +335,83 @@ def test_the_extra_step_has_rate_zero_and_is_counted(run_methods: Runs) -> None:
     assert matrix(extra, "finetune")[digits] == matrix(right, "finetune")[digits]
 
 
+def test_passes_over_the_images_give_each_set_its_own_number_of_updates(
+    run_methods: Runs,
+) -> None:
+    given = {"updates": None, "epochs": 1, "curves__eval_methods": ["finetune"]}
+    rows = run_methods("finetune", **given, curves__eval_every=20, **ONE_RATE)
+    steps = {name: -(-len(labels_of(name)) // 16) for name in IMAGES}
+    assert steps["digits"] > steps["letters"] > 1
+    assert of(rows, "finetune", "updates") == sum(steps.values())
+    found, plain = on_the_way(rows, "finetune"), matrix(rows, "finetune")
+    assert found[0, steps["digits"], "letters"] == plain[1, "letters"]
+    assert found[1, steps["letters"], "letters"] == plain[2, "letters"]
+    assert (0, 20, "digits") in found
+    joint = run_methods("joint")
+    assert of(joint, "joint", "updates") == sum(steps.values())
+    same = run_methods("finetune", epochs=None, updates=steps["digits"])
+    assert matrix(same, "finetune")[1, "digits"] == plain[1, "digits"]
+
+
+@pytest.mark.parametrize("method", ["finetune", "joint"])
+def test_a_batch_in_parts_trains_what_the_whole_one_does(run_methods: Runs, method: str) -> None:
+    def predicted(**changes: Any) -> list[float]:
+        run_methods(method, updates=4, **changes, **ONE_RATE)
+        table = pq.read_table("data/predictions/sequence/plain/predictions.parquet")
+        found: list[float] = table["prediction_probability"].to_pylist()
+        return found
+
+    whole, parts = predicted(), predicted(accumulate=3)
+    assert parts != whole
+    assert parts == pytest.approx(whole, abs=1e-4)
+
+
+def test_held_ends_stay_as_they_were(run_methods: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[set[str]] = []
+    train_task = sequence_runs.train_task
+
+    def noted(*given: Any, **named: Any) -> Any:
+        before, (carried, tested) = given[5].weights, train_task(*given, **named)
+        moved.append({n for n, w in carried.weights.items() if not torch.equal(w, before[n])})
+        return carried, tested
+
+    monkeypatch.setattr(sequence_runs, "train_task", noted)
+    run_methods("finetune", updates=2, freeze=True, **ONE_RATE)
+    held = ("visual.conv1.weight", "visual.proj", "positional_embedding", "text_projection")
+    assert len(moved) == 2
+    for changed in moved:
+        assert changed.isdisjoint(held)
+        assert {"visual.ln_post.weight", "token_embedding.weight"} <= changed
+
+
+def test_sentences_of_another_set_are_tested_and_trained_with(embedded: Checkout) -> None:
+    embedded.edit(**{"sequence.template": "letters"})
+    start = load_start(config.read(PARAMS), torch.device("cpu"), reference=False)
+    digits, text = start.tasks["digits"], start.encoder.text
+    assert text is not None
+    said = ["the {}", "a photo of the {}", "an image of the {}"]
+    ids = text.tokenize([each.format("zero") for each in said])
+    assert digits.templates == 3
+    assert torch.equal(digits.all_prompt_ids[:3], ids)
+    assert torch.equal(digits.prompt_ids[0], ids[0])
+    with torch.no_grad():
+        unit = torch.nn.functional.normalize(text.encode(ids), dim=-1).mean(0)
+    torch.testing.assert_close(digits.class_weights[0], unit / unit.norm(), atol=1e-5, rtol=1e-5)
+    embedded.edit(**{"sequence.template": "lettres"})
+    with pytest.raises(ConfigError, match=r"sequence\.template: expected one of .*lettres"):
+        load_start(config.read(PARAMS), torch.device("cpu"), reference=False)
+
+
+def test_dropout_of_adapters_changes_training_and_not_the_test(run_methods: Runs) -> None:
+    plain = matrix(run_methods("finetune-lora", **ONE_RATE), "finetune-lora")
+    dropped = [
+        matrix(run_methods("finetune-lora", lora__dropout=0.5), "finetune-lora") for _ in range(2)
+    ]
+    assert dropped[0] == dropped[1] != plain
+    still = matrix(run_methods("finetune-lora", updates=2, **STILL), "finetune-lora")
+    assert all(still[after, name] == still[0, name] for after, name in still)
+
+
 def test_rates_rise_and_fall_by_half_a_cosine_to_zero() -> None:
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimiser = torch.optim.SGD([parameter], lr=1.0)
@@ -562,7 +639,7 @@ def test_a_killed_run_goes_on_with_its_next_task_and_ends_with_the_same_bytes(
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("item", ["distill", "average", "lora", "ogd", "heads"])
+@pytest.mark.parametrize("item", ["distill", "average", "lora", "ogd", "heads", "dropout"])
 def test_a_task_that_was_cut_off_goes_on_inside_and_ends_with_the_same_bytes(
     run_methods: Runs, monkeypatch: pytest.MonkeyPatch, item: str
 ) -> None:
@@ -572,10 +649,12 @@ def test_a_task_that_was_cut_off_goes_on_inside_and_ends_with_the_same_bytes(
         "lora": ("zscl-lora-shared",),
         "ogd": ("zscl-ogd",),
         "heads": ("zscl",),
+        "dropout": ("finetune-lora",),
     }[item]
     changes: dict[str, Any] = {"batch_size": 40, "curves__eval_methods": ["zscl"]}
     changes |= {"ogd__version": "published", "average__pull_anchor": "moving"}
     changes |= {"train_mode": "image-fc", "items": ["distill"]} if item == "heads" else {}
+    changes |= {"lora__dropout": 0.5} if item == "dropout" else {}
     rows = run_methods(*methods, **changes, **ONE_RATE)
     path = Path("reports/sequence/runs") / item_of(methods[0]) / "rows.jsonl"
     whole = path.read_bytes()
@@ -666,6 +745,11 @@ def test_reference_sentences_that_are_not_there_are_refused(run_methods: Runs) -
         ({"curves.eval_methods": ["joint"]}, r"curves\.eval_methods\[0\]: expected a method that"),
         ({"curves.mix_after": [3]}, r"curves\.mix_after\[0\]: expected 1 to 2, the sets of the"),
         ({"train_mode": "fc"}, r"methods\.plain\[2\]: expected a method that can train a head of"),
+        ({"epochs": 2}, "updates: expected a number here or for epochs, .* got 8 and 2; leave one"),
+        ({"updates": None}, "updates: expected a number here or for epochs, .* got None and None"),
+        ({"updates": None, "epochs": 0}, "epochs: expected at least 1, got 0"),
+        ({"accumulate": 17}, "accumulate: expected at most batch_size, 16, got 17"),
+        ({"lora.dropout": 1.0}, r"lora\.dropout: expected a share of at least 0, below 1, got 1"),
         ({"encoder": "clip"}, r"sequence\.encoder: expected one of clip-nano, got 'clip'"),
     ],
 )

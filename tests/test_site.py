@@ -109,7 +109,7 @@ def test_no_ledger_says_what_to_run(inputs: Path) -> None:
         ),
         (
             lambda found: found["claims"][0].update(study="x"),
-            "expected study one of cuts, .*'x' in",
+            "expected study one of survival, cuts, .*'x' in",
         ),
         (lambda found: found["claims"][0].update(evidence="x"), "evidence one of released, .*'x'"),
         (lambda found: found["claims"][0].update(verdict="x"), "verdict one of reproduced, .*'x'"),
@@ -318,7 +318,7 @@ def test_faults_and_both_verdicts_stand_side_by_side(page: str) -> None:
 
 def test_a_report_that_is_absent_says_what_to_run(inputs: Path) -> None:
     Path("reports/clusters/predict.svg").unlink()
-    with pytest.raises(DataError, match=r"predict\.svg: .*run `dvc repro clusters-report`"):
+    with pytest.raises(DataError, match=r"predict\.svg: .*run `carryover report --only clusters`"):
         site.page()
 
 
@@ -367,7 +367,7 @@ CLAIMED = {entry["study"] for entry in CLAIMS}
 
 def test_every_table_offers_csv_and_latex(page: str) -> None:
     tables = page.count("<table")
-    assert tables == 1 + 12 + 1 + 6 + 1  # scorecard, reports, comparison, faults, both protocols
+    assert tables == 1 + 14 + 1 + 6 + 1  # scorecard, reports, comparison, faults, both protocols
     lists = 3 + 1  # claims of three studies, of all
     assert page.count('.csv" href="data:text/csv') == tables + lists
     assert page.count('.tex" href="data:text/x-tex') == tables + lists

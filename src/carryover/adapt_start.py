@@ -26,6 +26,7 @@ from carryover.models.encoders import Encoder
 from carryover.models.features import Feature
 from carryover.models.preprocess import Preprocess
 from carryover.prepare import SETS, refuse_stale
+from carryover.scratch import alone
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -185,7 +186,7 @@ def sized(images: Images, encoder: Encoder) -> UInt8[Tensor, "n c h w"]:
         x = to_size(to_rgb(images.image(row)[None].float() / 255))
         return (x[0] * 255).round().to(torch.uint8)
 
-    with run.alone(f"pixels-{name}.lock", "process that decodes these images", wait=True):
+    with alone(f"pixels-{name}.lock", "process that decodes these images", wait=True):
         if not path.exists():
             partial = path.with_suffix(".partial")
             try:

@@ -18,6 +18,7 @@ from carryover.adapt import optim
 from carryover.adapt.freeze import chosen, freeze_
 from carryover.adapt.objective import cross_entropy_after
 from carryover.adapt_start import Examples, Start
+from carryover.checkpoints import Checkpoint, changed
 from carryover.config.adapt import Adapt
 from carryover.data.partitions import FOOD101_PER_CLASS, expect_counts, partition, shifted
 from carryover.data.splits import expect_left, expect_some, hold_out
@@ -150,6 +151,26 @@ def train(
         diverged = True
     snapshot.unlink(missing_ok=True)
     return Trained(network, head, done, diverged)
+
+
+def adapted(
+    study: Adapt, start: Start, about: Mapping[str, object], trained: Trained
+) -> Checkpoint:
+    """The encoder after a training: nothing of it differs where a probe has trained.
+
+    Args:
+        about: axes of the cell.
+    """
+    given = trained.network.image if isinstance(trained.network, Adapted) else start.encoder.image
+    return Checkpoint(
+        study="adapt",
+        item=item_of(str(about["method"])),
+        cell=dict(about),
+        network=study.encoder,
+        start=start.encoder.weights,
+        what="image",
+        tensors=changed(given.state_dict(), start.encoder.image.state_dict()),
+    )
 
 
 def _with_encoder(

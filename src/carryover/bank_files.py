@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 UNSET = b"0" * 64
 BLOCK = 2**20  # bytes read at once
+TEXT = "text"  # folder of shards of prompts
 HEADER_LIMIT = 2**20  # bytes: a length beyond it is damage
 NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64"}
 
@@ -112,11 +113,25 @@ def opened(path: Path, about: Mapping[str, str]) -> dict[str, Tensor]:
     with path.open("rb") as file:
         try:
             found = _verified(file)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"its header says no {error}") from error
     if found is None or found != dict(about):
         raise ValueError("its digest differs" if found is None else f"it is of {found}")
     return mapped(path)
+
+
+def fault(path: Path) -> str:
+    """What is wrong with a shard of the bank, by its bytes and its place; "" where nothing is."""
+    key = path.stem if path.parent.name == TEXT else path.parent.name
+    try:
+        with path.open("rb") as file:
+            found = _verified(file) or {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        found = {}
+    if not found:
+        return "got others"
+    own = {"key": key, "shard": path.stem}
+    return "" if own.items() <= found.items() else f"got those of {found}"
 
 
 def mapped(path: Path) -> dict[str, Tensor]:

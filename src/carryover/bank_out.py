@@ -27,6 +27,7 @@ Precision = Literal["float32", "bfloat16"]
 
 TEXT = "text"  # name of the file of class prompts
 ROWS_AT_ONCE = 256  # copied at a time
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +118,7 @@ def manifest(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{path}: expected embeddings, found none; run `dvc repro embed@{folder.name}`"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise _altered(path, folder) from error
     return facts
 
@@ -188,6 +189,20 @@ def _of_dataset(facts: Mapping[str, Any], folder: Path, dataset: str) -> dict[st
             f"encoders.{folder.name}.datasets and run `dvc repro embed@{folder.name}`"
         )
     return dict(found[dataset])
+
+
+def check(folder: Path) -> None:
+    """Compare every file of a folder of embeddings with its digest.
+
+    Raises:
+        DataError: something differs; the message names the file.
+    """
+    for name, about in manifest(folder)["datasets"].items():
+        files = {split: each["sha256"] for split, each in about["splits"].items()}
+        if about[TEXT] is not None:
+            files[TEXT] = about[TEXT]["sha256"]
+        for file, expected in files.items():
+            _verified(folder, f"{name}/{file}.safetensors", expected)
 
 
 def _verified(folder: Path, name: str, expected: str) -> dict[str, Tensor]:

@@ -88,13 +88,9 @@ def class_names(dataset: str, labels: Path | None) -> tuple[str, ...]:
     if bool(dataset) == bool(labels):
         raise ConfigError("classify: expected one of --dataset and --labels; say which names")
     if labels is None:
-        manifest = SETS / dataset / "manifest.json"
-        if not manifest.exists():
-            raise DataError(
-                f"--dataset: expected a set under {SETS}, got {dataset!r}; prepare it with "
-                f"`carryover data prepare {dataset}`, or name classes with --labels"
-            )
-        return tuple(store.manifest(SETS / dataset)["class_names"])
+        return tuple(store.manifest(store.prepared(SETS, dataset, "--dataset"))["class_names"])
+    if labels.exists() and not labels.is_file():
+        raise DataError(f"{labels}: expected a text file with a class name a line, got none")
     try:
         lines = labels.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

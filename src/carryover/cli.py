@@ -6,12 +6,12 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
 from carryover import __version__, cli_encoders, cli_launch, cli_zeroshot
-from carryover.errors import KitError, pick
+from carryover.errors import KitError, of_machine, pick
 
 app = typer.Typer(
     name="carryover",
@@ -31,21 +31,51 @@ app.add_typer(claims_app, name="claims")
 
 DEVICES = ("auto", "cpu", "cuda")
 OURS = 3  # exit code of a fault that is ours
+INTERRUPTED = 130  # as shells have it
+USAGE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main() -> None:
     """Run the command line; turn errors into the documented exit codes."""
     try:
-        app()
+        code = app(prog_name="carryover", standalone_mode=False)
+        if code == INTERRUPTED:
+            print("stopped; run again to go on from here", file=sys.stderr)
+        sys.exit(code)
     except KitError as error:
-        _record_error(str(error))
-        print(f"carryover: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Exception:
+        _refuse(str(error))
+    except USAGE as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        _refuse(f"{_usage(error)}; {_help(error)} lists what it takes")
+    except Exception as error:
+        told = of_machine(error) if isinstance(error, OSError) else None
+        if told:
+            _refuse(str(told))
         import traceback
 
         traceback.print_exc()
         sys.exit(OURS)
+
+
+def _refuse(message: str) -> NoReturn:
+    _record_error(message)
+    print(f"carryover: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _usage(error: Any) -> str:
+    """What typer says of a wrong option, and what was given where it does not say that."""
+    said = " ".join(error.format_message().split()).rstrip(".")
+    found: list[Any] = getattr(error.__cause__, "errors", list)()
+    return f"{said}, got {found[0]['input']!r}" if found else said
+
+
+def _help(error: Any) -> str:
+    """The command that explains the one that was called wrongly."""
+    context = getattr(error, "ctx", None)
+    return f"`{context.command_path if context else 'carryover'} --help`"
 
 
 def _record_error(message: str) -> None:
@@ -153,9 +183,14 @@ def check() -> None:
 @app.command()
 def doctor(
     verify: Annotated[bool, typer.Option("--verify", help="Check every digest.")] = False,
-    fix: Annotated[bool, typer.Option("--fix", help="Delete what can be made again.")] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="With --verify: mend, or delete what can be made again.")
+    ] = False,
 ) -> None:
-    """Check the environment, and with --verify every digest of data, models and DVC's cache."""
+    """Check the environment, with --verify every digest too; exit 1 where something is bad.
+
+    Digests are of results, models, embeddings, DVC's cache, the bank and snapshots.
+    """
     from carryover.doctor import examine
 
     text, good = examine(verify=verify, fix=fix)

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from carryover.errors import KitError
+
 NOT_PULLED = "not in cache"
 DELETED = "deleted"
 
@@ -54,6 +56,19 @@ def stale_stages(lock: dict[str, Any], listed: set[str]) -> list[str]:
 
 def main() -> int:
     """Check the checkout in the current folder; prints each fault."""
+    found, told = examined()
+    for fault in found:
+        print(fault)
+    print(told)
+    return 1 if found else 0
+
+
+def examined() -> tuple[list[str], str]:
+    """The faults of the checkout in the current folder, and how much was looked at.
+
+    Raises:
+        KitError: DVC cannot tell.
+    """
     from ruamel.yaml import YAML
 
     lock = YAML(typ="safe", pure=True).load(Path("dvc.lock").read_text())
@@ -66,10 +81,8 @@ def main() -> int:
     status = json.loads(_dvc("status", "--json") or "{}")
     listed = set(_dvc("stage", "list", "--all", "--name-only").split())
     found = stale_stages(lock, listed) + faults(status, missing)
-    for fault in found:
-        print(fault)
-    print(f"{len(listed)} stages, {len(missing & ignored)} outputs not pulled, {len(found)} faults")
-    return 1 if found else 0
+    told = f"{len(listed)} stages, {len(missing & ignored)} outputs not pulled, {len(found)} faults"
+    return found, told
 
 
 def _ignored_by_git(path: str) -> bool:
@@ -80,9 +93,15 @@ def _dvc(*arguments: str) -> str:
     command = [sys.executable, "-m", "dvc", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(done.stderr)
+        raise KitError(
+            f"dvc {arguments[0]}: expected DVC to read this checkout, got "
+            f"{' '.join(done.stderr.split())!r}; mend that first"
+        )
     return done.stdout
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KitError as error:
+        sys.exit(f"carryover: {error}")

@@ -15,10 +15,13 @@ from torch import Tensor, nn
 
 from carryover.adapt.avalanche import AfterTask
 from carryover.adapt.children import trained_parameters
+from carryover.checkpoints import Checkpoint
+from carryover.config.continual import Continual
 from carryover.config.continual_arms import Arm
 from carryover.continual_drawn import Number
 from carryover.continual_pools import Pool
-from carryover.continual_training import Trained
+from carryover.continual_start import Start
+from carryover.continual_training import Cell, Trained
 from carryover.data.streams import Stream
 from carryover.files import write_bytes
 from carryover.measure import streams
@@ -204,10 +207,18 @@ def write_predictions(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def write_checkpoint(path: Path, network: nn.Module) -> None:
-    """The parameters of a network that trained, as safetensors."""
-    from safetensors.torch import save
-
-    kept = {n: p.detach().cpu().contiguous() for n, p in network.named_parameters()}
-    trains = {name for name, p in network.named_parameters() if p.requires_grad}
-    write_bytes(path, save({name: value for name, value in kept.items() if name in trains}))
+def adapted(
+    study: Continual, start: Start, cell: Cell, axes: Mapping[str, Any], network: nn.Module
+) -> Checkpoint:
+    """The parameters of a network that trained, those of its head among them."""
+    arm = study.arms[cell.arm]
+    encoder = study.encoder_of(arm)
+    return Checkpoint(
+        study="continual",
+        item=arm.trains,
+        cell={"arm": cell.arm, **axes},
+        network=encoder,
+        start=start.encoders[encoder].weights,
+        what="head" if arm.trains == "frozen" else "adapted",
+        tensors={name: p.detach() for name, p in network.named_parameters() if p.requires_grad},
+    )

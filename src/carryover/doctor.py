@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from carryover import run
 from carryover.config import params as config
-from carryover.data import store
-from carryover.errors import KitError
-from carryover.models import saved
-from carryover.prepare import SETS
+from carryover.errors import ConfigError, KitError
 from carryover.stages import PARAMS
 
-MODELS = Path("data/models")
-CACHE = Path(".dvc/cache/files/md5")
 FREE_GIB = 5.0  # below this much free disk a warning is due
 MIB = 2**20
 
@@ -32,12 +26,20 @@ def examine(verify: bool, fix: bool) -> tuple[str, bool]:
     """Findings, one line each, and whether all are good.
 
     Args:
-        verify: also hold every prepared set, network and object of DVC's cache against its digest.
-        fix: with `verify`, delete what is damaged and can be made again.
+        verify: also hold every result, object of DVC's cache, shard and snapshot against its
+            digest.
+        fix: with `verify`, mend what is damaged, or delete what can be made again.
+    Raises:
+        ConfigError: `fix` without `verify`.
+        KitError: something damaged cannot be deleted or written.
     """
+    if fix and not verify:
+        raise ConfigError("doctor: expected --fix with --verify, got it alone; add --verify")
     found = [check() for check in CHECKS]
     if verify:
-        found += list(_digests(fix))
+        from carryover.doctor_files import digests  # imports torch
+
+        found += list(digests(fix))
     text = "\n".join(f"{'ok  ' if good else 'BAD '} {line}" for good, line in found)
     return text, all(good for good, _ in found)
 
@@ -139,44 +141,3 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _disk,
     _shared_memory,
 )
-
-
-# --- digests -----------------------------------------------------------------------------------
-
-
-def _digests(fix: bool) -> Iterator[Finding]:
-    """Every prepared set, network and cache object against its digest."""
-    for folder in sorted(SETS.glob("*/")):
-        yield _verified(folder, lambda f: store.check(f), fix)
-    for folder in sorted(MODELS.glob("*/")):
-        yield _verified(folder, lambda f: saved.read_card(f), fix)
-    damaged = 0
-    objects = sorted(CACHE.glob("??/*")) if CACHE.exists() else []
-    for path in objects:
-        expected = path.parent.name + path.name.removesuffix(".dir")
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "md5").hexdigest()
-        if found != expected:
-            damaged += 1
-            yield False, f"{path}: expected md5 {expected}, got {found}{_deleted(path, fix)}"
-    yield True, f"{len(objects) - damaged} of {len(objects)} objects of DVC's cache are whole"
-
-
-def _verified(folder: Path, verify: Callable[[Path], object], fix: bool) -> Finding:
-    try:
-        verify(folder)
-    except KitError as error:
-        return False, f"{error}{_deleted(folder, fix)}"
-    return True, f"{folder} is what its digests say"
-
-
-def _deleted(path: Path, fix: bool) -> str:
-    """Delete a damaged file or folder when asked to; what to say about it."""
-    if not fix:
-        return "; `carryover doctor --verify --fix` deletes it"
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.chmod(0o644)
-        path.unlink()
-    return "; deleted, `dvc repro` makes it again"

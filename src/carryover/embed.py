@@ -20,13 +20,14 @@ from carryover import bank, bank_out, run
 from carryover.bank_out import Precision
 from carryover.config.encoders import EncoderEntry
 from carryover.data import store
-from carryover.errors import DataError, listed, pick
+from carryover.errors import pick
 from carryover.files import write_json
 from carryover.models import encoders
 from carryover.models.encoders import Encoder
 from carryover.models.features import Feature
 from carryover.models.nano import UnknownWords
 from carryover.models.prompts import class_prompts
+from carryover.scratch import alone
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -37,6 +38,11 @@ SETS, EMBEDDINGS = Path("data/sets"), Path("data/embeddings")
 def stage(params: Params, item: str, context: run.Context) -> None:
     """Embed the data sets of one encoder; its folder appears whole or stays as it was."""
     entry = pick(params.encoders, item, "encoders")
+    with alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
+        _write(entry, item, context)
+
+
+def _write(entry: EncoderEntry, item: str, context: run.Context) -> None:
     encoder = prepared(entry)
     out = EMBEDDINGS / item
     work = out.parent / f".{out.name}.partial"
@@ -154,11 +160,7 @@ def embed_one(params: Params, name: str, dataset: str, split: str = "", precisio
     if precision:
         known: dict[str, Precision] = {"float32": "float32", "bfloat16": "bfloat16"}
         entry = replace(entry, precision=pick(known, precision, "--precision"))
-    if dataset not in params.data.names and not (SETS / dataset / "manifest.json").exists():
-        raise DataError(
-            f"carryover embed: expected one of {listed(params.data.names)} or a set under {SETS}, "
-            f"got {dataset!r}; prepare it with `carryover data prepare {dataset}`"
-        )
+    dataset = store.prepared(SETS, dataset, "carryover embed").name
     encoder = prepared(entry)
     lines = []
     for part in [split] if split else list(store.manifest(SETS / dataset)["splits"]):

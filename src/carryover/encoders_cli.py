@@ -12,7 +12,7 @@ from carryover.adapt import ogd_published
 from carryover.adapt.ogd import Scope
 from carryover.config import params as config
 from carryover.config.encoders import EncoderEntry
-from carryover.errors import ConfigError, pick
+from carryover.errors import ConfigError, DataError, pick
 from carryover.models import archives
 from carryover.models.encoders import RANDOM_SEED, SOURCES, Encoder, load
 from carryover.models.layers import parameter_kinds
@@ -81,9 +81,15 @@ def convert(file: Path, out: Path, basis: str = "") -> Path:
         basis: the file holds OGD's raw gradients instead, which become a basis of this scope.
     Raises:
         ConfigError: an unknown scope.
+        DataError: a file that is none of gradients.
     """
     if not basis:
         return archives.convert(file, out)
+    if file.suffix == ".safetensors":
+        raise DataError(
+            f"{file}: expected raw gradients in PyTorch's format (grad_NAME.pth), got a "
+            ".safetensors file; name the original one"
+        )
     ogd_published.convert(file, out, pick(SCOPES, basis, "weights convert --basis"))
     return out
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
+MACHINE = (  # what a user mends
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENOMEM),
+)
 
 
 class KitError(Exception):
@@ -22,6 +27,16 @@ class DataError(KitError):
 
 class Diverged(KitError):
     """A loss is not finite; the message names the step, the learning rate and the last loss."""
+
+
+def of_machine(error: OSError) -> KitError | None:
+    """What to say of an error that disk, memory or permissions made; None of another."""
+    if error.errno not in MACHINE:
+        return None
+    return KitError(
+        f"{error.filename or 'the system'}: expected to read or write here, got "
+        f"{error.strerror!r}; free space or mend the permissions, then run again"
+    )
 
 
 def pick(table: Mapping[str, T], name: str, path: str) -> T:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from carryover.errors import KitError
 
+LEFT_LETTERS = 8  # that tempfile puts at the end of a name
 DIGEST_LETTERS = 16  # 64 bits: enough to tell versions apart, short enough to read
 
 
@@ -40,25 +44,46 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_text`, for bytes."""
+    """As `write_text`, for bytes. What killed processes left of the same file is deleted."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        _delete_left(path)
+        file, name = _temporary(path)
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
-        with os.fdopen(handle, "wb") as file:
+        with file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
         raise cannot_write(path, error) from error
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _temporary(path: Path) -> tuple[BinaryIO, str]:
+    """A new file beside `path`, locked for as long as it is open: nobody takes it for left."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        file = os.fdopen(handle, "wb")
+        with contextlib.suppress(OSError):  # without locks nothing is deleted either
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.path.exists(name):  # it was not deleted just before it was locked
+            return file, name
+        file.close()
+
+
+def _delete_left(path: Path) -> None:
+    """Delete what killed writers of this file left beside it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * LEFT_LETTERS}"):
+        with contextlib.suppress(OSError), left.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one that writes holds it
+            left.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

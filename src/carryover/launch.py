@@ -1,7 +1,7 @@
 """A study's cells in shares, on this machine or a cluster; then its rows, as one process has them.
 
 Every worker does the same, whoever starts it: of each stage of the study it computes its share of
-the cells that wait and keeps them in a file of its own (`run.Scratch`). Where a study chooses rates
+the cells that wait and keeps them in a file of its own (`Scratch`). Where a study chooses rates
 by a first round of cells, the second waits for all of the first: workers are started once a round.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from carryover.config import params as config
 from carryover.errors import ConfigError, KitError, pick
 from carryover.launch_slurm import Request, submit
 from carryover.parallel import Elsewhere, part
+from carryover.scratch import FINISHED, alone, forget
+from carryover.shares import ROWS_ONLY, Share, sharing
 from carryover.stages import PARAMS, STAGES, items, run_stage
 
 SLURM_SHARES = 8  # tasks of an array where no other number is asked for
@@ -36,7 +37,7 @@ class Work:
     rounds: tuple[Sequence[Any], ...]
     together: Callable[[Any], Hashable] | None
 
-    def counts(self, number: int, shares: Sequence[run.Share]) -> list[int]:
+    def counts(self, number: int, shares: Sequence[Share]) -> list[int]:
         """Cells that each share has in a round."""
         cells = self.rounds[number] if number < len(self.rounds) else ()
         return [len(part(cells, share, self.together)) for share in shares]
@@ -65,6 +66,7 @@ def launch(study: str, on: str, shards: int, shard: str, dry_run: bool, request:
     place = pick(PLACES, on, "--on")
     work = plan(study)
     only = share_of(shard) if shard else None
+    request.refuse_unfit(on)
     if only and shards:
         raise ConfigError("launch: expected --shards or --shard, got both; leave one out")
     shares = [only] if only else _shares(work, shards or place.shares())
@@ -74,7 +76,7 @@ def launch(study: str, on: str, shards: int, shard: str, dry_run: bool, request:
     if only and on == "local":
         return compute(study, only)
     rounds = 1 if only else max(len(each.rounds) for each in work)
-    with run.alone(f"launch-{study}.lock", f"`carryover launch` of {study}"):
+    with alone(f"launch-{study}.lock", f"`carryover launch` of {study}"):
         return place.work(study, shares, rounds, only is None, request)
 
 
@@ -98,13 +100,13 @@ def _stage(study: str, item: str) -> str:
     return f"{study}@{item}" if item else study
 
 
-def _shares(work: Sequence[Work], count: int) -> list[run.Share]:
+def _shares(work: Sequence[Work], count: int) -> list[Share]:
     """That many shares, or as many as have a cell."""
     count = min(count, max(each.most() for each in work))
-    return [run.Share(index, count) for index in range(count)]
+    return [Share(index, count) for index in range(count)]
 
 
-def share_of(text: str) -> run.Share:
+def share_of(text: str) -> Share:
     """The share that ``i/n`` stands for.
 
     Raises:
@@ -115,11 +117,11 @@ def share_of(text: str) -> run.Share:
         raise ConfigError(
             f"--shard: expected i/n with 0 <= i < n, such as 0/4 for the first of 4, got {text!r}"
         )
-    return run.Share(int(match[1]), int(match[2]))
+    return Share(int(match[1]), int(match[2]))
 
 
 def described(
-    study: str, on: str, work: Sequence[Work], shares: Sequence[run.Share], request: Request
+    study: str, on: str, work: Sequence[Work], shares: Sequence[Share], request: Request
 ) -> str:
     """What a launch would do: the cells of each share, by round and stage."""
     rounds = max(len(each.rounds) for each in work)
@@ -139,10 +141,10 @@ def described(
 # --- what a worker does -------------------------------------------------------------------------
 
 
-def compute(study: str, share: run.Share) -> int:
+def compute(study: str, share: Share) -> int:
     """Compute a share of every stage of a study, as far as the cells of others let it; 0."""
     name = f"launch-{study}-{share.index}-of-{share.count}.lock"
-    with run.alone(name, f"worker of share {share} of {study}", wait=True), run.sharing(share):
+    with alone(name, f"worker of share {share} of {study}", wait=True), sharing(share):
         for stage, missing in _run_stages(study):
             waits = f", {missing} cells wait for other shares" if missing else ""
             print(f"{stage}: share {share} is done{waits}", flush=True)
@@ -153,15 +155,15 @@ def write_rows(study: str) -> int:
     """Write the rows of every stage of a study whose cells are all there; 1 where some wait."""
     pick(CELLS, study, "launch")
     code = 0
-    with run.sharing(run.ROWS_ONLY):
+    with sharing(ROWS_ONLY):
         for stage, missing in _run_stages(study):
             print(f"{stage}: {f'{missing} cells wait' if missing else 'rows are written'}")
             code = 1 if missing else code
     if not code:
         for item in items(study, config.read(PARAMS)) or ("",):
             folder = run.scratch_root() / _stage(study, item).replace("@", "-")
-            for mark in folder.glob(f"*/{run.FINISHED}"):
-                shutil.rmtree(mark.parent)
+            for mark in folder.glob(f"*/{FINISHED}"):
+                forget(mark.parent)
     return code
 
 
@@ -176,7 +178,7 @@ def _run_stages(study: str) -> Iterator[tuple[str, int]]:
         yield _stage(study, item), missing
 
 
-def worker(study: str, share: run.Share) -> list[str]:
+def worker(study: str, share: Share) -> list[str]:
     """The command that computes a share, on any machine that has this folder."""
     return [sys.executable, "-m", "carryover", "launch", study, "--shard", str(share)]
 
@@ -185,7 +187,7 @@ def worker(study: str, share: run.Share) -> list[str]:
 
 
 def on_this_machine(
-    study: str, shares: Sequence[run.Share], rounds: int, rows: bool, request: Request
+    study: str, shares: Sequence[Share], rounds: int, rows: bool, request: Request
 ) -> int:
     """Start the workers of each round, which divide the cores; then write the rows."""
     cores = run.workers()
@@ -202,7 +204,7 @@ def on_this_machine(
     return write_rows(study) if rows else 0
 
 
-def _await(study: str, started: dict[run.Share, subprocess.Popen[bytes]]) -> None:
+def _await(study: str, started: dict[Share, subprocess.Popen[bytes]]) -> None:
     """Wait for all workers; one that fails lets the others end, so that their cells are kept."""
 
     def stop(sign: int, _: Any) -> None:
@@ -229,9 +231,7 @@ def _await(study: str, started: dict[run.Share, subprocess.Popen[bytes]]) -> Non
 # --- on a cluster -------------------------------------------------------------------------------
 
 
-def on_slurm(
-    study: str, shares: Sequence[run.Share], rounds: int, rows: bool, request: Request
-) -> int:
+def on_slurm(study: str, shares: Sequence[Share], rounds: int, rows: bool, request: Request) -> int:
     """Submit an array of workers a round and a job that writes the rows, one after the other."""
     commands = [[worker(study, share) for share in shares]] * rounds
     if rows:
@@ -243,7 +243,7 @@ def on_slurm(
 class Place:
     """Where workers run, and how many where no number is asked for."""
 
-    work: Callable[[str, Sequence[run.Share], int, bool, Request], int]
+    work: Callable[[str, Sequence[Share], int, bool, Request], int]
     shares: Callable[[], int]
 
 

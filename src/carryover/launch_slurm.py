@@ -46,6 +46,24 @@ class Request:
         shown = [f"{name} {value}" for name, value in told.items() if value]
         return ", ".join(["", f"time {self.minutes}", *shown, *self.others])
 
+    def refuse_unfit(self, on: str) -> None:
+        """Stop before anything is started or said.
+
+        Raises:
+            ConfigError: a faulty option, or options of a cluster where there is none.
+        """
+        self.parameters()
+        if on != "slurm" and (self.partition or self.cpus or self.gpus or self.at_once):
+            raise ConfigError(
+                "launch: expected --partition, --cpus, --gpus and --at-once with --on slurm alone, "
+                f"got them with --on {on}; leave them out, or add --on slurm"
+            )
+        if on != "slurm" and self.others:
+            raise ConfigError(
+                f"launch: expected --sbatch with --on slurm alone, got it with --on {on}; leave it "
+                "out, or add --on slurm"
+            )
+
     def parameters(self) -> dict[str, Any]:
         """The same for submitit.
 
@@ -54,8 +72,8 @@ class Request:
         """
         more: dict[str, Any] = {"requeue": True}
         for other in self.others:
-            name, equals, value = other.partition("=")
-            if not name or not equals:
+            name, _, value = other.partition("=")
+            if not name.strip("-") or not value:
                 raise ConfigError(f"--sbatch: expected NAME=VALUE, such as qos=long, got {other!r}")
             more[name.removeprefix("--")] = value
         found: dict[str, Any] = {

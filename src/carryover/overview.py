@@ -19,7 +19,7 @@ from carryover.errors import ConfigError, DataError, listed
 from carryover.measure.compare import Tolerance, compare
 from carryover.measure.revisions import rows_at
 from carryover.report.changes import as_json, as_markdown, as_table
-from carryover.stages import PARAMS, STAGES, items
+from carryover.stages import PARAMS, REPORTS, STAGES, items
 
 KNOWN_SETS = (*catalog.DATASETS, *catalog.RENDERED)
 LINES = 40  # of a table of changes that is printed
@@ -31,11 +31,11 @@ def overview() -> str:
     stages = [
         f"  {name}@{{{','.join(items(name, params))}}}" if stage.results else f"  {name}"
         for name, stage in STAGES.items()
+        if not stage.within
     ]
-    studies = [name.removesuffix("-report") for name in STAGES if name.endswith("-report")]
     return "\n".join(
         [
-            f"studies   {listed(studies)}",
+            f"studies   {listed(REPORTS)}",
             f"presets   {listed(presets.names())}",
             f"data      {listed(KNOWN_SETS)}, any NAME.parquet or folder of data.root, "
             "folder:PATH, parquet:PATH",
@@ -65,10 +65,34 @@ def check() -> str:
                 f"{PARAMS}: {path}.classes: expected classes of {dataset}, 0 to {known - 1}, got "
                 f"{listed(map(str, absent))}"
             )
-    faults += [f"{PARAMS}: {fault}" for fault in _adapt_faults(params)]
+    faults += [f"{PARAMS}: {fault}" for fault in _root_faults(params) + _adapt_faults(params)]
+    stored = _known_classes(params.retrieval.dataset)
+    if stored is not None:
+        found = params.retrieval.memory_faults(stored)
+        faults += [f"{PARAMS}: retrieval.{fault}" for fault in found]
     if faults:
         raise ConfigError("\n".join(faults))
     return f"{PARAMS}: no fault; {presets.describe()[0].splitlines()[0]}"
+
+
+def _root_faults(params: config.Params) -> list[str]:
+    """Sets whose files only ``data.root`` could lead to, where there is none."""
+    if params.data.root:
+        return []
+    absent = []
+    for name in params.data.names:
+        here = (prepare.SETS / name / "manifest.json").exists()
+        if not here and name not in params.data.sources:
+            try:
+                prepare.find(params.data, name)
+            except DataError:
+                absent.append(name)
+    if not absent:
+        return []
+    return [
+        f"data.root: expected the folder that holds {listed(absent)}, got none; set it, name them "
+        "under data.sources, or fetch prepared ones with `dvc pull`"
+    ]
 
 
 def _known_classes(dataset: str) -> int | None:
@@ -132,11 +156,21 @@ def data_table() -> str:
             source = prepare.find(params.data, name)
             origin = f"{source.kind} {source.path or ''}".strip()
         except DataError:
-            origin = "absent (set data.root, or `carryover data prepare " + name + " --download`)"
+            origin = f"absent ({_way_to(name)})"
         if (folder / "manifest.json").exists():
             origin = f"prepared {_counts(store.manifest(folder))}  from {origin}"
         lines.append(f"{name:16} {origin}")
     return "\n".join(lines)
+
+
+def _way_to(name: str) -> str:
+    """How to get the files of a set that is not here."""
+    known = catalog.DATASETS.get(name)
+    if known and known.get:
+        return f"{known.get}, below data.root"
+    if known and known.torchvision_class:
+        return f"set data.root, or `carryover data prepare {name} --download`"
+    return "set data.root, or add it to data.sources"
 
 
 def _in_root(data: Data) -> list[str]:
@@ -162,7 +196,7 @@ def check_data(names: list[str]) -> Iterator[str]:
     """
     params = config.read(PARAMS)
     for given in names or params.data.names:
-        name = given if ":" in given else given.replace("_", "-")
+        name = given if ":" in given else catalog.slug(given)
         folder = prepare.SETS / name
         if (folder / "manifest.json").exists():
             manifest = store.check(folder)

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
 import queue
+import signal
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from carryover import run
 from carryover.errors import KitError
+from carryover.scratch import Scratch
+from carryover.shares import Share, share
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of glibc's malloc.h
+PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A cell: its name tells it from all others of its stage."""
+
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
 
 
 class Elsewhere(Exception):
@@ -34,12 +49,12 @@ def own(cells: Sequence[T], together: Callable[[T], Hashable] | None = None) -> 
         cells: every cell, finished or not, so that all processes count alike.
         together: cells of which this is equal stay in one share.
     """
-    share = run.share()
-    return list(cells) if share is None else part(cells, share, together)
+    mine = share()
+    return list(cells) if mine is None else part(cells, mine, together)
 
 
 def part(
-    cells: Sequence[T], share: run.Share, together: Callable[[T], Hashable] | None = None
+    cells: Sequence[T], share: Share, together: Callable[[T], Hashable] | None = None
 ) -> list[T]:
     """The cells of a share, dealt out one after the other in the order given; see `own`."""
     if not share.count:
@@ -60,9 +75,42 @@ def end_round(missing: int, last: bool = True) -> None:
     Raises:
         Elsewhere: cells are missing, or the rows are not this process's to write.
     """
-    share = run.share()
-    if share and (missing or (last and share.count)):
+    mine = share()
+    if mine and (missing or (last and mine.count)):
         raise Elsewhere(missing)
+
+
+def compute(
+    cells: Sequence[N],
+    work: Callable[[N], R],
+    scratch: Scratch,
+    processes: int,
+    advance: Callable[[], None],
+    together: Callable[[N], Hashable] | None = None,
+    last: bool = True,
+    whole: Callable[[N], bool] = lambda cell: True,
+) -> dict[str, R]:
+    """What `work` gives for each cell, by the cell's name: found in `scratch`, or computed now.
+
+    Args:
+        scratch: where each finished cell is kept at once.
+        processes: see `spread`.
+        advance: called once a cell.
+        together, last: see `own` and `end_round`.
+        whole: whether the files that a finished cell made are there still; else it is computed
+            again.
+    """
+    found = scratch.cells()
+    done = {cell.name: found[cell.name] for cell in cells if cell.name in found and whole(cell)}
+    left = [cell for cell in own(cells, together) if cell.name not in done]
+    for _ in range(len(cells) - len(left)):
+        advance()
+    for cell, value in spread(work, left, processes):
+        scratch.add(cell.name, value)
+        done[cell.name] = value
+        advance()
+    end_round(sum(cell.name not in done for cell in cells), last)
+    return done
 
 
 def spread(work: Callable[[T], R], tasks: Sequence[T], processes: int) -> Iterator[tuple[T, R]]:
@@ -88,6 +136,8 @@ def spread(work: Callable[[T], R], tasks: Sequence[T], processes: int) -> Iterat
     def loop() -> None:
         import torch
 
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends them
+        end_with_parent()
         torch.set_num_threads(1)
         keep_freed_memory()
         while os.getppid() == parent:
@@ -117,6 +167,16 @@ def spread(work: Callable[[T], R], tasks: Sequence[T], processes: int) -> Iterat
         for process in running:
             process.terminate()
             process.join()
+
+
+def end_with_parent() -> None:
+    """Let the system end this process when its parent ends, however it does (Linux only).
+
+    A worker whose parent was killed would go on with its training and hold the stage's lock, which
+    it shares with the parent, so that the stage could not be run again meanwhile.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def keep_freed_memory() -> None:

@@ -13,6 +13,7 @@ from carryover import run
 from carryover.config.data import Data
 from carryover.data import catalog
 from carryover.errors import ConfigError, DataError
+from carryover.scratch import alone
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -35,9 +36,15 @@ def prepare(data: Data, name: str, seed: int, download: bool, out: Path | None =
     """Prepare a set under ``data/sets`` or at `out`; `download` allows torchvision to fetch it."""
     from carryover.data import store  # imports torch
 
-    source = find(data, name, download)
-    table = read(data, name, source, seed, download)
-    store.prepare(name, source, table, out or SETS / name, run.scratch_root() / "digests")
+    digests = run.scratch_root() / "digests"
+    if out:
+        source = find(data, name)
+        store.prepare(name, source, read(data, name, source, seed, download), out, digests)
+        return
+    with alone(f"data@{name}.lock", f"process that prepares {name}"):
+        source = find(data, name, download)
+        table = read(data, name, source, seed, download)
+        store.prepare(name, source, table, SETS / name, digests)
 
 
 def read(data: Data, name: str, source: catalog.Source, seed: int, download: bool) -> Table:

@@ -91,6 +91,7 @@ def _sets(section: dict[str, Any]) -> list[str]:
     memory = section.get("memory")  # of the continual study a number
     other = memory.get("other") if isinstance(memory, dict) else None
     one = [section.get("dataset"), distill.get("reference"), distill.get("sentences_of"), other]
+    one.append(section.get("pretrained_on"))
     return [name for name in [*one, *several] if name]
 
 
@@ -120,7 +121,7 @@ def apply(name: str, study: str) -> str:
     """
     wanted = tree(name)
     if study:
-        wanted = _with_study(reader.load(PARAMS), wanted, study)
+        wanted = _with_study(reader.load(PARAMS), wanted, name, study)
     config.parse(wanted, f"preset {name}")
     yaml = _yaml()
     document = yaml.load(_commented().read_text())
@@ -162,16 +163,31 @@ def _commented() -> Path:
     return PARAMS
 
 
-def _with_study(now: dict[str, Any], preset: dict[str, Any], study: str) -> dict[str, Any]:
+def _with_study(
+    now: dict[str, Any], preset: dict[str, Any], name: str, study: str
+) -> dict[str, Any]:
     """The current values with one study's section, and the networks, encoders and sets it needs."""
     if study not in _studies(preset):
         raise ConfigError(f"--study: expected one of {listed(_studies(preset))}, got {study!r}")
+    _refuse_taken(name, study)
     wanted = copy.deepcopy(now) | {study: preset[study]}
     others = set(_studies(preset)) - {study}
     needed = _used({name: value for name, value in preset.items() if name not in others})
     for key in ("pretrain", "encoders"):
         wanted[key] = now[key] | needed[key]
     return _used(wanted)
+
+
+def _refuse_taken(name: str, study: str) -> None:
+    """Stop where a preset says nothing of a study, whose values are then another preset's."""
+    changes = reader.load(PRESETS / f"{name}.yaml")
+    if study in changes:
+        return
+    base, own = changes.get("base", BASE), [key for key in _studies(tree(name)) if key in changes]
+    raise ConfigError(
+        f"--study: expected one of {listed(own)}, which preset {name} sets, got {study!r}, whose "
+        f"values are those of {base}; run `carryover preset {base} --study {study}`"
+    )
 
 
 def _assign_(document: Any, values: dict[str, Any], commented: Any) -> None:

@@ -28,8 +28,10 @@ from carryover.measure.compare import compare
 from carryover.measure.revisions import rows_at
 from carryover.overview import tolerances
 from carryover.prepare import SETS, find
+from carryover.report import survival_files
 from carryover.rows import Row
-from carryover.stages import PARAMS, STAGES, expanded
+from carryover.scratch import alone
+from carryover.stages import PARAMS, REPORTS, STAGES, expanded, in_dvc
 
 PAGE, CLAIMS = Path("reports/index.html"), Path("reports/claims.json")
 STARTS = "Running stage '"  # how DVC announces a stage
@@ -50,14 +52,12 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
             stage refused.
     """
     params = config.read(PARAMS)
-    reports = [name for name in STAGES if name.endswith("-report")]
     for study in studies:
-        if f"{study}-report" not in reports:
-            known = listed(name.removesuffix("-report") for name in reports)
-            raise ConfigError(f"reproduce: expected a study of {known}, got {study!r}")
+        if study not in REPORTS:
+            raise ConfigError(f"reproduce: expected a study of {listed(REPORTS)}, got {study!r}")
     if run.chosen_device() == "cuda":
         run.device("cuda")
-    with run.alone("reproduce.lock", "`carryover reproduce`"):
+    with alone("reproduce.lock", "`carryover reproduce`"):
         marker = run.scratch_root() / "reproduced"
         if once and marker.exists() and marker.read_text() == _params_digest():
             fresh = False
@@ -65,7 +65,7 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
         if not fresh:
             for name in stale_sets(params):
                 _run_dvc(params, ["--single-item", f"data@{name}"], fresh=True)
-        _run_dvc(params, [f"{study}-report" for study in studies], fresh)
+        _run_dvc(params, [in_dvc(REPORTS[study]) for study in studies], fresh)
         if studies:
             _run_dvc(params, ["--single-item", "claims", "report"], fresh)
         if not studies:
@@ -88,12 +88,13 @@ def stale_sets(params: config.Params) -> list[str]:
 def report(only: str) -> str:
     """Make the reports of all studies, or of one, and the page again; says where they are."""
     params = config.read(PARAMS)
-    names = [name for name in STAGES if name.endswith("-report")]
-    if only and f"{only}-report" not in names:
-        known = listed(name.removesuffix("-report") for name in names)
-        raise ConfigError(f"--only: expected one of {known}, got {only!r}")
-    for name in [f"{only}-report"] if only else names:
-        _run_here(name, params)
+    if only and only not in REPORTS:
+        raise ConfigError(f"--only: expected one of {listed(REPORTS)}, got {only!r}")
+    for name in [only] if only else REPORTS:
+        if REPORTS[name] == name:  # a stage that measures too
+            survival_files.remake()
+        else:
+            _run_here(REPORTS[name], params)
     for name in ("claims", "report"):
         _run_here(name, params)
     return str(PAGE)
@@ -228,9 +229,7 @@ def _follow(process: subprocess.Popen[str], total: int, counted: Path) -> list[s
 def _tell(params: config.Params, seconds: float) -> int:
     """Print the studies' summaries, the comparison with HEAD and where the page is."""
     console = Console()
-    for name in STAGES:
-        if not name.endswith("-report"):
-            continue
+    for name in REPORTS.values():
         module = importlib.import_module(STAGES[name].module)
         path = module.FOLDER / "summary.json"
         if path.exists():

@@ -1,4 +1,4 @@
-"""The arms of the retrieval study: what each changes in the model, its store or its training."""
+"""The arms of the retrieval study: what each changes in the model, its memory or its training."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class Control:
     """How an arm differs from the plain one of its access.
 
     Attributes:
-        access: which rows of the store its model is handed; none: a model without retrieval.
-        contents: what is handed out in the place of the true rows; see ``solve.store``.
-        stored: the images whose rows are kept: the study's choice, or the training images with or
+        access: which entries its model is handed; none: a model without retrieval.
+        contents: what is handed out in the place of the true entries; see ``solve.store``.
+        stored: the images that have an entry: the study's choice, or the training images with or
             without a query's own among its neighbours, or those of another set.
         keys, values: what attention is made from; "" as the study has it.
-        entry_zero: every draw is row 0.
+        entry_zero: every draw is entry 0.
         reshaped: the map is scrambled, see ``models.cross_attention.MapRetrieval``.
         widened: a plain model with as many parameters as one with retrieval.
-        more_images: the store's images are training images too.
+        more_images: the memory's images are training images too.
         start: from the weights of an encoder.
         trains: False where features alone decide.
     """
 
     access: Access = "knn"
-    contents: Literal["", "zeros", "rows", "single"] = ""
+    contents: Literal["", "zeros", "shuffled", "single"] = ""
     stored: Literal["", "others-training", "training", "other"] = ""
     keys: Part | Literal[""] = ""
     values: Part | Literal[""] = ""
@@ -47,7 +47,7 @@ class Cell:
     """One arm with one seed.
 
     Attributes:
-        k: rows that an image is handed; 0 where it is handed none.
+        k: entries that an image is handed; 0 where it is handed none.
         control: "none", or the one thing that differs; memory-20: 20 images a class.
         lr: the rate tried, on held out images; 0 for the run that is reported.
     """
@@ -87,24 +87,28 @@ def plain(study: Retrieval, access: Access) -> Control:
 
 
 def per_class(study: Retrieval, cell: Cell) -> int:
-    """Images of each class in a cell's store."""
+    """Images of each class in a cell's memory."""
     if cell.control.startswith(SIZED):
         return int(cell.control.removeprefix(SIZED))
     return study.memory.per_class
 
 
 def rate_of(cell: Cell) -> str:
-    """Which of the rates of `config.retrieval.RATES` a cell takes."""
-    return "start" if cell.control in STARTED else cell.access
+    """What a cell's rate is chosen for: its access, or the pretrained weights it starts from."""
+    return cell.control if cell.control in STARTED else cell.access
+
+
+def lrs_of(study: Retrieval, item: str, rate: str) -> tuple[float, ...]:
+    """The rates that are tried: by access, and one list for all pretrained weights."""
+    return study.training[item].lrs["start" if rate in STARTED else rate]
 
 
 def cells(study: Retrieval, item: str) -> tuple[list[Cell], list[Cell]]:
-    """Runs that choose a rate for each access, and the runs to report.
+    """Runs that choose a rate for each access and pretrained start, and the runs to report.
 
-    Rates of one access are tried on its plain arm, of pretrained weights on the first such arm.
+    Rates of an access are tried on its plain arm, those of pretrained weights on the arm itself.
     """
     arms = list(dict.fromkeys(_arms(study, item)))
-    lrs = study.training[item].lrs
     first: dict[str, tuple[Access, int, str]] = {}
     for access in study.accesses:
         first[access] = (access, study.k if access != "none" else 0, "none")
@@ -112,7 +116,10 @@ def cells(study: Retrieval, item: str) -> tuple[list[Cell], list[Cell]]:
         if CONTROLS.get(arm[2], Control()).trains:
             first.setdefault(rate_of(Cell(*arm, 0)), arm)
     tried = [
-        Cell(*arm, 0, lr) for rate, arm in first.items() for lr in lrs[rate] if len(lrs[rate]) > 1
+        Cell(*arm, 0, lr)
+        for rate, arm in first.items()
+        for lr in lrs_of(study, item, rate)
+        if len(lrs_of(study, item, rate)) > 1
     ]
     return tried, [Cell(*arm, seed) for arm in arms for seed in range(study.seeds)]
 
@@ -138,7 +145,7 @@ def _arms(study: Retrieval, item: str) -> list[tuple[Access, int, str]]:
 
 CONTROLS = {
     "zeros": Control(contents="zeros"),
-    "shuffled": Control(contents="rows"),
+    "shuffled": Control(contents="shuffled"),
     "single": Control(contents="single"),
     "other-memory": Control(stored="other"),
     "leave-one-out": Control(stored="others-training"),

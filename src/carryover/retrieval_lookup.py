@@ -1,7 +1,7 @@
-"""What the retrieval study looks up: the store of a cell, and the rows that images are handed.
+"""What the retrieval study looks up: the memory of a cell, and the entries that images are handed.
 
 All arms of a seed share the division of the training images: some of each class are kept for the
-store, the rest are trained on, by models without a store too.
+memory, the rest are trained on, by models without a memory too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def division(
     params: Params, start: Start, seed: int
 ) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]:
-    """Rows of the training images to train on, and those that are kept for stores of any size."""
+    """Which training images are trained on, and which are kept for memories of any size."""
     memory, labels = params.retrieval.memory, start.train.labels.cpu()
     most = max(memory.per_class, *(memory.sizes or (0,)))
     kept = store.chosen(labels, most, _drawn(params, "memory", seed))
@@ -39,10 +39,10 @@ def division(
 
 @dataclass(frozen=True, eq=False)
 class Lookup:
-    """A cell's store and how it is used.
+    """A cell's memory and how it is used.
 
     Attributes:
-        own: row of the store that shows each training image, -1 where none does or it is allowed.
+        own: entry that shows each training image, -1 where none does or it is allowed.
     """
 
     params: Params
@@ -52,18 +52,18 @@ class Lookup:
     own: Int64[Tensor, " n"]
 
     def nearest(self, shown: Shown, own: Int64[Tensor, " n"] | None = None) -> Int64[Tensor, "n k"]:
-        """Ids of the rows nearest to images, looked for once for all cells that share them."""
+        """The entries nearest to images, looked for once for all cells that share them."""
         own = torch.full_like(shown.ids, -1) if own is None else own
         folder = run.scratch_root() / "neighbours"
         return retrieve.kept(self.store, shown.queries, own, self.cell.k, folder)
 
     def found(self, shown: Shown) -> Neighbours:
-        """The nearest rows of test images with their distances, for a vote."""
+        """The nearest entries of test images with their distances, for a vote."""
         own = torch.full_like(shown.ids, -1)
         return retrieve.nearest(self.store, shown.queries, own, self.cell.k)
 
     def drawn(self, own: Int64[Tensor, " b"], generator: torch.Generator) -> Int64[Tensor, "b k"]:
-        """Ids of rows drawn at random for each image, or of row 0."""
+        """Entries drawn at random for each image, or entry 0."""
         if self.control.entry_zero:
             return retrieve.entry_zero(len(own), self.cell.k, own.device)
         return retrieve.sampled(self.store, own, self.cell.k, generator)
@@ -71,11 +71,11 @@ class Lookup:
     def at_once(
         self, queries: Float[Tensor, "b d"], own: Int64[Tensor, " b"]
     ) -> Int64[Tensor, "b k"]:
-        """Ids of the rows nearest to images that were never seen before."""
+        """The entries nearest to images that were never seen before."""
         return retrieve.nearest(self.store, queries, own, self.cell.k).ids
 
     def of_test(self, shown: Shown, view: View, when: str) -> Int64[Tensor, "n k"]:
-        """Ids for all test images; `when` tells one forward pass over them from another."""
+        """Entries of all test images; `when` tells one forward pass over them from another."""
         if self.control.access == "knn":
             return self.nearest(shown)
         purpose = f"sampled/{view.name}/{when}"
@@ -84,10 +84,10 @@ class Lookup:
 
 
 def lookup(params: Params, start: Start, cell: Cell) -> Lookup | None:
-    """The store of a cell; None for a model without retrieval.
+    """The memory of a cell; None for a model without retrieval.
 
     Raises:
-        DataError: a class has too few images, or the store too few rows for k.
+        DataError: a class has too few images, or the memory too few entries for k.
     """
     study = params.retrieval
     control = control_of(study, cell)
@@ -105,8 +105,8 @@ def lookup(params: Params, start: Start, cell: Cell) -> Lookup | None:
     random = _drawn(params, f"contents/{control.contents}", cell.seed)
     if control.contents == "zeros":
         made = store.zeroed(made)
-    elif control.contents == "rows":
-        made = store.shuffled(made, "rows", random)
+    elif control.contents == "shuffled":
+        made = store.shuffled(made, random)
     elif control.contents == "single":
         made = store.single(made, int(torch.randint(len(made), (1,), generator=random)))
     own = torch.full_like(start.train.ids, -1)
@@ -118,7 +118,7 @@ def lookup(params: Params, start: Start, cell: Cell) -> Lookup | None:
 
 
 def with_labels(params: Params, control: Control) -> bool:
-    """Whether rows end with a one-hot label."""
+    """Whether entries end with a one-hot label."""
     memory = params.retrieval.memory
     return (control.keys or memory.keys, control.values or memory.values) != (
         "features",
@@ -129,10 +129,12 @@ def with_labels(params: Params, control: Control) -> bool:
 def _stored(
     params: Params, start: Start, cell: Cell, control: Control
 ) -> tuple[Shown, Int64[Tensor, " m"]]:
-    """Images whose rows a cell's store keeps, smaller stores being part of larger ones."""
+    """Images that have an entry in a cell's memory; smaller memories are part of larger ones."""
     each = per_class(params.retrieval, cell)
     random = _drawn(params, "memory", cell.seed)
-    if control.stored == "other":  # as many rows; its classes are other ones, and as many or more
+    if (
+        control.stored == "other"
+    ):  # as many entries; its classes are other ones, and as many or more
         assert start.other is not None
         order = torch.randperm(len(start.other), generator=random)
         return start.other, order[: each * start.classes].sort().values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +18,17 @@ from carryover.files import write_bytes
 from carryover.measure.calibration import calibration_error, negative_log_likelihood
 from carryover.measure.curves import area, running_maximum, steps_to
 from carryover.models.retrieval_stage import attended
+from carryover.retrieval_answers import Trained, answers, curve_noises, measured
 from carryover.retrieval_arms import Cell
 from carryover.retrieval_lookup import Lookup
 from carryover.retrieval_start import CLEAN, Start, View
-from carryover.retrieval_training import Trained, answers, curve_noises, measured, rows_of
+from carryover.retrieval_training import rows_of
 from carryover.solve.logistic import logistic
-from carryover.solve.neighbours import votes
+from carryover.solve.retrieve import voted
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
+    from carryover.config.retrieval import Retrieval
 
 THRESHOLD = 0.8  # of steps_to_080
 BINS = 15  # of the calibration error
@@ -50,14 +53,14 @@ class Number:
 
 
 def numbers(
-    params: Params, start: Start, cell: Cell, trained: Trained, lr: float, images: int
+    params: Params, start: Start, item: str, trained: Trained, lr: float, images: int
 ) -> list[Number]:
-    """All numbers of a trained model.
+    """All numbers of a trained model; of one that diverged no loss and no calibration.
 
     Args:
         lr, images: what it was trained with; the second in training images.
     """
-    study = params.retrieval
+    study, cell = params.retrieval, trained.cell
     found = list(of_curve(params, start, trained, cell, images))
     for view, shown in start.tests.items():
         if view.corruption and (cell.control, cell.k) not in (("none", study.k), ("none", 0)):
@@ -65,30 +68,29 @@ def numbers(
         logits = trained.last.get(view)
         if logits is None:
             logits = answers(params, start, trained, view, LAST)
-        found += of_answers(view, logits, shown.labels)
-        if view.noise and clean_too(params, cell):
-            asks = start.tests[CLEAN]
-            logits = answers(params, start, trained, view, LAST, asks=asks)
+        found += of_answers(view, logits, shown.labels, trained.diverged)
+        if view.noise and clean_too(study, item, cell):
+            logits = answers(params, start, trained, view, LAST, asks=CLEAN)
             found += [
                 Number(n.metric, n.value, n.n, {**n.axes, "control": "clean-query"})
-                for n in of_answers(view, logits, shown.labels)
+                for n in of_answers(view, logits, shown.labels, trained.diverged)
             ]
     if study.faults_of_original.running_maximum:
         found = [_as_published(number, found) for number in found]
     trains = [p.numel() for p in trained.record.parameters() if p.requires_grad]
     told = {
-        "updates": float(trained.training.updates),
+        "updates": float(trained.record.losses[: int(trained.record.done)].isfinite().sum()),
+        "diverged": float(trained.diverged),
         "lr": lr,
         "trained_numbers": float(sum(trains)),
     }
     return found + [Number(name, value, images, split="train") for name, value in told.items()]
 
 
-def clean_too(params: Params, cell: Cell) -> bool:
-    """Whether noisy images are shown once more with neighbours of the clean ones."""
-    study = params.retrieval
+def clean_too(study: Retrieval, item: str, cell: Cell) -> bool:
+    """Whether noisy images are shown once more with the neighbours of the clean ones."""
     plain = (cell.access, cell.k, cell.control) == ("knn", study.k, "none")
-    return plain and any("clean-query" in names for names in study.controls.values())
+    return plain and "clean-query" in study.controls.get(item, ())
 
 
 def _as_published(number: Number, found: list[Number]) -> Number:
@@ -116,11 +118,11 @@ def of_curve(
     before = 0
     for step in steps:  # mean over the updates since the last one
         loss = float(record.losses[before:step].double().mean())
-        yield Number("curve_loss", loss, images, {"step": step}, split="train")
+        if step <= int(record.done) and math.isfinite(loss):
+            yield Number("curve_loss", loss, images, {"step": step}, split="train")
         before = step
-    plain = cell.control == "none" and cell.k in (0, study.k)
-    if plain or study.faults_of_original.running_maximum:
-        drawn_at = measured(study, trained.training)
+    drawn_at = measured(study, trained.training, cell)
+    if drawn_at:
         per_epoch = -(-images // study.batch_size)
         random = run.generator(params.seed, "retrieval/running-maximum")
         heights = running_maximum(record.drawn.cpu(), drawn_at, per_epoch, random, n)
@@ -131,14 +133,21 @@ def of_curve(
 
 
 def of_answers(
-    view: View, logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]
+    view: View, logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"], diverged: bool = False
 ) -> list[Number]:
-    """Accuracy of test images in one view, and calibration under noise and without."""
+    """Accuracy of test images in one view, and calibration under noise and without.
+
+    Args:
+        diverged: the logits say which class is named and nothing else.
+    """
     n, right = len(labels), float((logits.argmax(1) == labels).double().mean())
     if view.corruption:
         axes = {"corruption": view.corruption, "severity": view.severity}
         return [Number("corrupted_accuracy", right, n, axes)]
-    p, where = logits.double().softmax(1), {"noise": view.noise}
+    where = {"noise": view.noise}
+    if diverged:
+        return [Number("accuracy", right, n, where)]
+    p = logits.double().softmax(1)
     return [
         Number("accuracy", right, n, where),
         Number("nll", negative_log_likelihood(p.clamp(min=1e-300), labels), n, where),
@@ -150,8 +159,8 @@ def of_votes(start: Start, found: Lookup) -> list[Number]:
     """A vote of the neighbours' labels, each counting one, on all test images."""
     numbers: list[Number] = []
     for view, shown in start.tests.items():
-        counts = votes(found.found(shown), found.store.labels, start.classes, None)
-        right = float((counts.argmax(1) == shown.labels).double().mean())
+        named = voted(found.store, found.found(shown), start.classes)
+        right = float((named == shown.labels).double().mean())
         numbers.append(_plain(view, right, len(shown)))
     return numbers
 
@@ -205,7 +214,7 @@ def of_attention(start: Start, trained: Trained) -> list[dict[str, Any]]:
     x = shown.pixels[first].to(start.device).float() / 255
     handed = found.store.handed(ids)
     weights = torch.stack([w.mean((1, 2)) for w in attended(trained.record.model, x, handed)])
-    mean, last = weights.mean(0).cpu(), weights[-1].cpu()
+    mean = weights.mean(0).cpu()
     with torch.no_grad():
         predicted = trained.record.model(x, handed).argmax(1).tolist()
     distances = (shown.queries[rows][:, None] - found.store.features[ids]).norm(dim=2)
@@ -219,7 +228,6 @@ def of_attention(start: Start, trained: Trained) -> list[dict[str, Any]]:
             "neighbour_label": int(found.store.labels[entry]),
             "distance": float(distances[i, place]),
             "weight": float(mean[i, place]),
-            "weight_last": float(last[i, place]),
         }
         for i, row in enumerate(first.tolist())
         for place, entry in enumerate(ids[i].tolist())

@@ -11,15 +11,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from carryover import run
+from carryover.checkpoints import Checkpoint, changed
 from carryover.data.transforms import normalise, to_rgb
 from carryover.models import retrieval as models
 from carryover.models.encoders import Encoder
+from carryover.models.preprocess import Preprocess
 from carryover.retrieval_arms import Cell, Control, control_of
 from carryover.retrieval_lookup import with_labels
 from carryover.retrieval_start import Start
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
+    from carryover.config.retrieval import Retrieval
 
 
 class Model(nn.Module):
@@ -112,13 +115,15 @@ def build(params: Params, start: Start, item: str, cell: Cell) -> nn.Module:
     )
     if control.start:
         encoder = start.starts[cell.control]
-        if not take_(network, encoder.image):
+        spread = spread_of(encoder.preprocess, about["channels"])
+        if spread is None or not take_(network, encoder.image):
             return started(start, encoder, about["classes"], random).to(start.device)
+        return Model(network, *spread).to(start.device)
     return Model(network, start.mean, start.std).to(start.device)
 
 
 def branch(params: Params, start: Start, item: str, control: Control) -> dict[str, Any]:
-    """What attention to retrieved rows is made from."""
+    """What attention to retrieved entries is made from."""
     memory = params.retrieval.memory
     of_other = control.stored == "other"
     labels = start.classes if with_labels(params, control) and not of_other else 0
@@ -130,6 +135,24 @@ def branch(params: Params, start: Start, item: str, control: Control) -> dict[st
         # the Perceiver attends by its latents, which are no map
         "tokens": "reshaped" if control.reshaped and item != "perceiver" else "positions",
     }
+
+
+def spread_of(
+    preprocess: Preprocess, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """The mean and deviation that pretrained weights expect, for images of so many channels.
+
+    Returns:
+        () each for pixels as they are; None where these two alone cannot do what the preprocessing
+        does: one channel has no mean of each colour, and there are other factors and no colours.
+    """
+    mean, std = preprocess.mean, preprocess.std
+    if preprocess.grey or preprocess.times != 1 or (channels != 3 and channels != 1):
+        return None
+    if channels == 3 or not mean:
+        return mean, std
+    alike = len(set(mean)) == 1 and len(set(std)) == 1
+    return (mean[:1], std[:1]) if alike else None
 
 
 def take_(network: nn.Module, image: nn.Module) -> bool:
@@ -152,6 +175,40 @@ def take_(network: nn.Module, image: nn.Module) -> bool:
         return False
     network.load_state_dict({**own, **given})
     return True
+
+
+def adapted(study: Retrieval, start: Start, item: str, cell: Cell, model: nn.Module) -> Checkpoint:
+    """The encoder that a model began as, after its training.
+
+    Where weights for colours were added up for grey images, each colour's changes by an equal
+    share, so that grey images give what the model gives.
+    """
+    encoder = start.starts[cell.control]
+    first = encoder.image.state_dict()
+    form: dict[str, Any] = {"size": study.size}
+    if isinstance(model, Started):
+        tensors = model.image.state_dict()
+    else:
+        assert isinstance(model, Model)
+        form |= {"mean": list(model.mean), "std": list(model.std)}
+        own = model.network.state_dict()
+        tensors = {name: _in_colour(own[name], given) for name, given in first.items()}
+    return Checkpoint(
+        study="retrieval",
+        item=item,
+        cell={"control": cell.control, "seed": cell.seed},
+        network=encoder.name,
+        start=encoder.weights,
+        what="image",
+        tensors=changed(tensors, first),
+        form=form,
+    )
+
+
+def _in_colour(tensor: Tensor, given: Tensor) -> Tensor:
+    if tensor.shape == given.shape:
+        return tensor
+    return given + (tensor - given.sum(1, keepdim=True)) / given.shape[1]
 
 
 def started(start: Start, encoder: Encoder, classes: int, random: torch.Generator) -> Started:

@@ -20,6 +20,7 @@ from carryover.config.retrieval import Source
 from carryover.data import store
 from carryover.data.corruptions import corrupted, gaussian_noise
 from carryover.data.images import Images
+from carryover.errors import ConfigError
 from carryover.files import digest
 from carryover.models import encoders
 from carryover.models.encoders import Encoder
@@ -75,8 +76,9 @@ class Start:
     Attributes:
         encoder: whose embeddings are stored and looked up by.
         train: the training images; `tests` the test images by view; `other` those of the set of
-            another store, None where there is none.
+            another memory, None where there is none.
         mean, std: of the training pixels, a number a channel; () where pixels stay as they are.
+            Pretrained weights come with their own.
         starts: encoders by control whose weights a model starts from.
         classes: of the set.
         data, weights: digests of the images and of all encoders.
@@ -100,7 +102,8 @@ def load_start(params: Params, item: str, device: torch.device) -> Start:
     """The images, their embeddings, and the encoders that an item's models start from.
 
     Raises:
-        ConfigError: an encoder that is not there, or a feature that it does not have.
+        ConfigError: an encoder that is not there, a feature that it does not have, or more
+            neighbours than a memory has entries.
         DataError: a set that is not prepared, or whose source has changed.
     """
     study = params.retrieval
@@ -108,6 +111,9 @@ def load_start(params: Params, item: str, device: torch.device) -> Start:
     encoder, feature = loaded(memory.encoder), Feature(memory.kind)
     torch.set_num_threads(1)
     parts = {split: _images(params, study.dataset, split) for split in ("train", "test")}
+    faults = study.memory_faults(len(parts["train"].class_names))
+    if faults:
+        raise ConfigError("\n".join(f"retrieval.{fault}" for fault in faults))
     train = _shown(params, encoder, parts["train"], device)
     tests = {
         view: _shown(params, encoder, _made_worse(params, parts["test"], view), device)

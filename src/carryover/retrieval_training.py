@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,46 +15,26 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from carryover import run
-from carryover.config.retrieval import Retrieval, Training
+from carryover.config.retrieval import Training
 from carryover.data.crops import random_crop
 from carryover.data.transforms import to_rgb
+from carryover.errors import Diverged
 from carryover.models.encoders import features
+from carryover.retrieval_answers import Trained, curve_noises, measured, watch_
 from carryover.retrieval_arms import Cell
 from carryover.retrieval_lookup import Lookup, division, lookup
 from carryover.retrieval_models import Record, build
-from carryover.retrieval_start import CLEAN, Shown, Start, View
+from carryover.retrieval_start import CLEAN, Start
 from carryover.train import Budget, fit, in_precision
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """A model with its training.
-
-    Attributes:
-        found: how it looks up; None without retrieval.
-        last: its answers after the last update, by view, as far as curves took them.
-    """
-
-    cell: Cell
-    training: Training
-    record: Record
-    found: Lookup | None
-    last: dict[View, Float[Tensor, "n c"]] = field(default_factory=dict)
-
-
 def rows_of(params: Params, start: Start, cell: Cell, more: bool) -> Int64[Tensor, " n"]:
-    """Training images of a cell: those that no store keeps, or all."""
+    """Training images of a cell: those that no memory keeps, or all."""
     rows, kept = division(params, start, cell.seed)
     return torch.cat([rows, kept]).unique() if more else rows
-
-
-def measured(study: Retrieval, training: Training) -> list[int]:
-    """Updates after which the published measure draws its images."""
-    every = study.running_maximum.every
-    return list(range(every, training.updates + 1, every))
 
 
 def train(
@@ -69,13 +49,11 @@ def train(
     """Train the model of a cell.
 
     What is drawn within an update follows from the seed and the batch, so a training that goes on
-    from a saved state draws the same.
+    from a saved state draws the same. One that diverges ends there, and says so.
 
     Args:
         rows: of the training images.
         snapshot: as `train.fit` has it; None: no curve is taken either.
-    Raises:
-        Diverged: a loss is not finite.
     """
     study, training = params.retrieval, params.retrieval.training[item]
     found = lookup(params, start, cell)
@@ -85,7 +63,7 @@ def train(
         model,
         training.updates,
         (len(training.evaluate_at), len(curve_noises(params, cell))),
-        (len(measured(study, training)), images),
+        (len(measured(study, training, cell)), images),
     )
     record = record.to(start.device).train()
     optimiser = optimiser_of(training, record, lr)
@@ -113,19 +91,34 @@ def train(
             watch_(params, start, trained, updates)
 
     on_device = rows.to(start.device)
-    fit(
-        record,
-        on_device,
-        start.train.labels[on_device],
-        optimiser,
-        Budget(study.batch_size, training.updates, training.updates, 0, 0, "on_stop"),
-        run.generator(params.seed, f"retrieval/batches/{cell.seed}"),
-        loss=loss,
-        after_step=after_step,
-        snapshot=snapshot,
-    )
+    try:
+        fit(
+            record,
+            on_device,
+            start.train.labels[on_device],
+            optimiser,
+            Budget(study.batch_size, training.updates, training.updates, 0, 0, "on_stop"),
+            run.generator(params.seed, f"retrieval/batches/{cell.seed}"),
+            loss=loss,
+            after_step=after_step,
+            snapshot=snapshot,
+        )
+        good = training.updates if _finite(record.model) else training.updates - 1
+    except Diverged:
+        good = int(record.done) - 1  # the loss that was not finite is noted too
+    if good < training.updates:
+        trained.last.clear()
+        trained = replace(trained, diverged=True)
+        if snapshot is not None:
+            for updates in range(good + 1, training.updates + 1):
+                watch_(params, start, trained, updates)
     record.eval()
     return trained
+
+
+def _finite(model: nn.Module) -> bool:
+    every = model.state_dict().values()  # batch norms' averages too
+    return all(bool(x.isfinite().all()) for x in every if x.is_floating_point())
 
 
 def optimiser_of(training: Training, network: nn.Module, lr: float) -> torch.optim.Optimizer:
@@ -137,6 +130,7 @@ def optimiser_of(training: Training, network: nn.Module, lr: float) -> torch.opt
         lr=lr,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
+        fused=True,
     )
 
 
@@ -172,10 +166,10 @@ def inputs(
     batch: Int64[Tensor, " b"],
     random: torch.Generator,
 ) -> tuple[Tensor, Tensor | None]:
-    """Training images in 0..1 and the rows they are handed.
+    """Training images in 0..1 and the entries they are handed.
 
     Args:
-        ids: of the nearest rows of all training images; None where they are looked up here.
+        ids: of the nearest entries of all training images; None where they are looked up here.
     """
     x = start.train.pixels[batch.cpu()].to(start.device).float() / 255
     if augmented(params):
@@ -204,94 +198,3 @@ def changed(
         mirrored = torch.rand(len(x), generator=random) < 0.5
         x = torch.where(mirrored.to(x.device).view(-1, 1, 1, 1), x.flip(3), x)
     return x
-
-
-def watch_(params: Params, start: Start, trained: Trained, updates: int) -> None:
-    """Test a model in training where the study's steps ask for it, and note what was right."""
-    training, record = trained.training, trained.record
-    drawn_at = measured(params.retrieval, training)
-    if updates not in training.evaluate_at and updates not in drawn_at:
-        return
-    record.eval()
-    clean = None
-    for i, noise in enumerate(curve_noises(params, trained.cell)):
-        if updates not in training.evaluate_at:
-            break
-        view = View(noise)
-        logits = answers(params, start, trained, view, str(updates))
-        right = logits.argmax(1) == start.tests[view].labels
-        record.right[training.evaluate_at.index(updates), i] = right.sum()
-        clean = right if view == CLEAN else clean
-        if updates == training.updates:
-            trained.last[view] = logits
-    if updates in drawn_at:
-        random = run.generator(
-            params.seed, f"retrieval/running-maximum/{trained.cell.seed}/{updates}"
-        )
-        images = record.drawn.shape[1]
-        rows = torch.randperm(len(start.tests[CLEAN]), generator=random)[:images].to(start.device)
-        if clean is None:
-            logits = answers(params, start, trained, CLEAN, str(updates), rows)
-            hits = logits.argmax(1) == start.tests[CLEAN].labels[rows]
-        else:
-            hits = clean[rows]
-        record.drawn[drawn_at.index(updates)] = hits
-    record.train()
-
-
-def curve_noises(params: Params, cell: Cell) -> tuple[float, ...]:
-    """Noises of a cell's curves: those of the study for plain arms, for controls none."""
-    noises = params.retrieval.curve_noises
-    return noises if cell.control == "none" else (0.0,)
-
-
-def answers(
-    params: Params,
-    start: Start,
-    trained: Trained,
-    view: View,
-    when: str,
-    rows: Int64[Tensor, " n"] | None = None,
-    asks: Shown | None = None,
-) -> Float[Tensor, "n c"]:
-    """Logits of test images in one view, or of some of them, on the device.
-
-    Args:
-        when: tells one forward pass from another, where rows are drawn.
-        asks: images that look up in the place of those shown.
-    """
-    shown, found = start.tests[view], trained.found
-    ids = None if found is None else found.of_test(asks or shown, view, when)
-    chosen = torch.arange(len(shown), device=start.device) if rows is None else rows
-    parts = []
-    with torch.no_grad(), in_precision(start.device, params.retrieval.precision):
-        for part in chosen.split(params.retrieval.eval_batch_size):
-            x = shown.pixels[part.cpu()].to(start.device).float() / 255
-            handed = None if found is None or ids is None else found.store.handed(ids[part])
-            parts.append(trained.record.model(x, handed).float())
-    return torch.cat(parts)
-
-
-def accuracy_on(
-    params: Params, start: Start, trained: Trained, rows: Int64[Tensor, " n"]
-) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy in nats on some training images, none of them changed."""
-    shown, found = start.train, trained.found
-    rows = rows.to(start.device)
-    parts = []
-    ids = None
-    if found is not None:
-        if found.control.access == "knn":
-            ids = found.nearest(shown, found.own)
-        else:
-            random = run.generator(params.seed, "retrieval/sampled/validation")
-            ids = found.drawn(found.own, random)
-    with torch.no_grad(), in_precision(start.device, params.retrieval.precision):
-        for part in rows.split(params.retrieval.eval_batch_size):
-            x = shown.pixels[part.cpu()].to(start.device).float() / 255
-            handed = None if found is None or ids is None else found.store.handed(ids[part])
-            parts.append(trained.record.model(x, handed).float())
-    logits, labels = torch.cat(parts), shown.labels[rows]
-    return float((logits.argmax(1) == labels).double().mean()), float(
-        F.cross_entropy(logits, labels)
-    )

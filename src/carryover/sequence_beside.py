@@ -70,7 +70,11 @@ def mixed(
 
 
 def curves(
-    study: Sequence, cell: Cell, by_after: Mapping[int, Answers], found: Mapping[Moment, Answers]
+    study: Sequence,
+    start: Start,
+    cell: Cell,
+    by_after: Mapping[int, Answers],
+    found: Mapping[Moment, Answers],
 ) -> dict[Moment, Answers]:
     """Those that were computed, and beside them the ends, which tests after whole sets give."""
     how, whole = study.curves, dict(found)
@@ -83,8 +87,9 @@ def curves(
                     whole[after, "mix", mix] = by_after[time]
     if how.eval_every and cell.method in how.eval_methods:
         whole[0, "step", 0.0] = by_after[0]
-        for after in range(len(by_after) - 1):
-            whole[after, "step", float(study.updates)] = by_after[after + 1]
+        for after, name in enumerate(study.orders[cell.order]):
+            updates = study.updates_of(len(start.tasks[name].train))
+            whole[after, "step", float(updates)] = by_after[after + 1]
     return dict(sorted(whole.items()))
 
 
@@ -120,7 +125,10 @@ def features(params: Params, start: Start, cell: Cell, network: nn.Module) -> di
         return {}  # one map a method is enough
     return {
         name: embedded(
-            network, start.tasks[name].test.take(rows.to(start.device)), study.precision
+            network,
+            start.tasks[name].test.take(rows.to(start.device)),
+            study.precision,
+            start.ranks,
         ).cpu()
         for name, rows in drawn(params, start).items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,12 +12,15 @@ from torch import Tensor, nn
 
 from carryover import run
 from carryover.adapt import distill
+from carryover.data.crops import boxes
 from carryover.data.splits import expect_some, hold_out
 from carryover.sequence_carried import Answers, Cell
+from carryover.sequence_distilling import texts
+from carryover.sequence_losses import Piece, cropped, split, summed
 from carryover.sequence_measures import answers, of_logits, zero_shot
 from carryover.sequence_methods import METHODS
 from carryover.sequence_start import Start, Task
-from carryover.sequence_training import choose_, cropped, half_cosine, optimiser_of
+from carryover.sequence_training import choose_, half_cosine, optimiser_of
 from carryover.solve.choice import accuracies, best
 from carryover.solve.ridge import ridge
 from carryover.train import Budget, fit, in_precision
@@ -35,32 +39,53 @@ def joint(
     """
     study, device = params.sequence, start.device
     tasks = [start.tasks[name] for name in study.orders[cell.order]]
-    where = f"{cell.order}/{cell.seed}/joint"
-    crops = run.generator(params.seed, f"sequence/crops/{where}")
+    ranks, where_in = start.ranks, f"{cell.order}/{cell.seed}/joint"
+    crops = run.generator(params.seed, f"sequence/crops/{where_in}")
     student = choose_(study, network, METHODS[cell.method], crops)
     sizes = torch.tensor([len(task.train) for task in tasks])
     owner = torch.arange(len(tasks)).repeat_interleave(sizes)
     first = sizes.cumsum(0) - sizes
 
-    def loss(
-        network: nn.Module, rows: Int64[Tensor, " b"], labels: Int64[Tensor, " b"]
+    def of_set(
+        task: Task,
+        rows: Int64[Tensor, " m"],
+        labels: Int64[Tensor, " m"],
+        where: Float[Tensor, "m 2 3"] | None,
+        share: float,
     ) -> Float[Tensor, ""]:
-        total = labels.new_zeros((), dtype=torch.float32)
+        """Of some of a set's images, this share of the batch."""
+        x = cropped(task.train, rows, where, ranks)
+        with in_precision(device, study.precision):
+            z = distill.unit_images(network, x)
+            W = texts(network, task.prompt_ids, ranks)
+        z = ranks.gathered(z, len(rows))
+        scale = start.encoder.logit_scale
+        return share * distill.classification_loss(z, W, labels, scale, study.smoothing)
+
+    def loss(
+        _: nn.Module, rows: Int64[Tensor, " b"], labels: Int64[Tensor, " b"]
+    ) -> Float[Tensor, ""]:
+        pieces: list[Piece] = []
         for number, task in enumerate(tasks):
             mine = (owner[rows.cpu()] == number).nonzero()[:, 0]
             if not len(mine):
                 continue
-            x = cropped(task.train, rows.cpu()[mine] - first[number], study.crop, crops)
-            with in_precision(device, study.precision):
-                z = distill.unit_images(network, x)
-                W = distill.unit_texts(network, task.prompt_ids)
-            value = distill.classification_loss(
-                z, W, labels[mine.to(device)], start.encoder.logit_scale, study.smoothing
-            )
-            total = total + value * (len(mine) / len(rows))
-        return total
+            where = boxes(len(mine), study.crop, crops)
+            count = -(-len(mine) * study.accumulate // len(rows))
+            for index, own_where in zip(mine.tensor_split(count), split(where, count), strict=True):
+                pieces.append(
+                    partial(
+                        of_set,
+                        task,
+                        rows.cpu()[index] - first[number],
+                        labels[index.to(device)],
+                        own_where,
+                        len(index) / len(rows),
+                    )
+                )
+        return summed(pieces, passed=study.accumulate > 1)
 
-    steps = study.updates * len(tasks)
+    steps = sum(study.updates_of(len(task.train)) for task in tasks)
     optimiser = optimiser_of(student, lr)
     rate_ = half_cosine(optimiser, lr, study.warm_up, steps)
     rate_(0)
@@ -70,8 +95,9 @@ def joint(
         torch.cat([task.train.labels for task in tasks]),
         optimiser,
         Budget(study.batch_size, steps, steps, 0, 0, "on_stop"),
-        run.generator(params.seed, f"sequence/batches/{where}"),
+        run.generator(params.seed, f"sequence/batches/{where_in}"),
         loss=loss,
+        edit_gradient=lambda: ranks.average_(student.values()),
         after_step=rate_,
     )
     facts = {"updates": float(steps), "images_seen": float(steps * study.batch_size)}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from carryover import run
+from carryover import run, snapshots
 from carryover.adapt.averaging import Weights
 from carryover.adapt.replay import Memory
 from carryover.adapt_start import Examples
-from carryover.files import write_bytes
 from carryover.sequence_heads import Heads
 from carryover.sequence_start import Task
 
@@ -74,14 +72,14 @@ class Carried:
 
     def save(self, path: Path) -> None:
         """Keep it, whole or not at all."""
-        buffer = io.BytesIO()
-        torch.save(vars(self), buffer)
-        write_bytes(path, buffer.getvalue())
+        snapshots.write(path, vars(self))
 
     @classmethod
-    def load(cls, path: Path, device: torch.device) -> Carried:
-        """What `save` kept; answers stay on the CPU."""
-        found: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    def load(cls, path: Path, device: torch.device) -> Carried | None:
+        """What `save` kept; answers stay on the CPU. None where no whole file is."""
+        found = snapshots.read(path, torch.device("cpu"))
+        if found is None:
+            return None
         moved = {
             name: {key: tensor.to(device) for key, tensor in found[name].items()}
             for name in ("weights", "mean", "directions")

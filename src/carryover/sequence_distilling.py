@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from carryover.adapt import averaging, distill, replay
 from carryover.adapt_start import Examples
 from carryover.config.sequence import Sequence
+from carryover.distributed import Ranks
 from carryover.sequence_methods import DISTILLATIONS, Method
 from carryover.sequence_start import Start, Task
 from carryover.train import in_precision
@@ -118,7 +119,9 @@ def distilled(
         stored = torch.cat([part.embeddings for part in pool.parts])
         z = F.normalize(stored, dim=-1)
     else:
-        z = torch.cat([embedded(teacher, part, study.precision) for part in pool.parts])
+        z = torch.cat(
+            [embedded(teacher, part, study.precision, start.ranks) for part in pool.parts]
+        )
     if how.sentences == "reference":
         assert reference is not None
         ids = reference.sentence_ids
@@ -128,7 +131,7 @@ def distilled(
         W = reference.W
     else:
         with torch.no_grad():
-            W = distill.unit_texts(teacher, ids)
+            W = texts(teacher, ids, start.ranks)
     return Distilled(pool, z, W, how.loss)
 
 
@@ -145,9 +148,17 @@ def _teacher(study: Sequence, start: Start, network: nn.Module, kind: str) -> nn
     return teacher
 
 
-def embedded(network: nn.Module, examples: Examples, precision: str) -> Float[Tensor, "n d"]:
+def embedded(
+    network: nn.Module, examples: Examples, precision: str, ranks: Ranks
+) -> Float[Tensor, "n d"]:
     """Unit embeddings of images by a network as it stands, without gradients."""
     device = examples.labels.device
     with torch.no_grad(), in_precision(device, precision):
-        parts = torch.arange(len(examples)).split(PASS_IMAGES)
-        return torch.cat([distill.unit_images(network, examples.images(i)) for i in parts])
+        parts = ranks.mine(torch.arange(len(examples))).split(PASS_IMAGES)
+        z = torch.cat([distill.unit_images(network, examples.images(i)) for i in parts])
+        return ranks.gathered(z, len(examples))
+
+
+def texts(network: nn.Module, ids: Int64[Tensor, "c length"], ranks: Ranks) -> Float[Tensor, "c d"]:
+    """Unit embeddings of sentences, with gradients where they are on."""
+    return ranks.gathered(distill.unit_texts(network, ranks.mine(ids)), len(ids))

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from carryover.adapt.distill import unit_texts
 from carryover.adapt_start import Examples
+from carryover.distributed import Ranks
 from carryover.files import write_bytes
 from carryover.measure import streams
 from carryover.sequence_carried import Answers, Cell, Moment
-from carryover.sequence_distilling import embedded
+from carryover.sequence_distilling import embedded, texts
 from carryover.sequence_heads import Heads
 from carryover.sequence_start import Start, Task
 
@@ -55,17 +55,17 @@ def logits_of(
     start: Start, network: nn.Module, task: Task, examples: Examples, precision: str, heads: Heads
 ) -> Float[Tensor, "n c"]:
     """Logits of images of a set, by its own head where there is one."""
-    z = embedded(network, examples, precision)
+    z = embedded(network, examples, precision, start.ranks)
     head = heads.get(task.name)
     if head is not None:
         return F.linear(z, head["weight"], head["bias"])
-    return start.encoder.logit_scale * z @ text_head(network, task).T
+    return start.encoder.logit_scale * z @ text_head(network, task, start.ranks).T
 
 
-def text_head(network: nn.Module, task: Task) -> Float[Tensor, "c d"]:
+def text_head(network: nn.Module, task: Task, ranks: Ranks) -> Float[Tensor, "c d"]:
     """The zero-shot head of a network: for each class the mean over all prompts, made unit."""
     with torch.no_grad():
-        W = unit_texts(network, task.all_prompt_ids)
+        W = texts(network, task.all_prompt_ids, ranks)
     return F.normalize(W.unflatten(0, (-1, task.templates)).mean(1), dim=-1)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from carryover.config.sequence import METHODS as NAMES
+from carryover.config.sequence_parts import METHODS as NAMES
 
 Averaged = Literal[
     "", "running-mean", "running-mean-wise", "pull", "ema", "merge", "at-test", "task-mean"

@@ -11,12 +11,16 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from carryover import run
+from carryover import checkpoints, run
 from carryover.adapt.averaging import copied
+from carryover.checkpoints import Checkpoint
 from carryover.config.sequence import Sequence as Study
 from carryover.data.splits import expect_some, hold_out
-from carryover.errors import Diverged
+from carryover.distributed import Ranks
+from carryover.errors import DataError, Diverged
+from carryover.files import digest
 from carryover.sequence_beside import features, mixed, on_the_way
 from carryover.sequence_bounds import frozen, joint
 from carryover.sequence_carried import Answers, Carried, Cell, Place
@@ -42,12 +46,12 @@ def trained(
         return validated(params, start, network, cell)
     if method.way == "joint":
         found, facts = joint(params, start, network, cell, lr)
+        write_adapted(study, start, cell, network.state_dict(), path)
         done = len(study.orders[cell.order])
-        Carried({}, done, answers={done: found}, facts=facts).save(path)
+        if start.ranks.leads:
+            Carried({}, done, answers={done: found}, facts=facts).save(path)
         return facts | {"lr": lr}
-    carried = Carried(copied(network.state_dict()))
-    if path.exists():
-        carried = Carried.load(path, start.device)
+    carried = Carried.load(path, start.device) or Carried(copied(network.state_dict()))
     look = on_the_way(study, start, cell)
     for place in places(study, start, cell)[carried.done :]:
         height = lr * factor(study, place.task.name)
@@ -60,9 +64,38 @@ def trained(
         carried.curves.update(mixed(study, start, cell, place.number, tested))
         if place.last:
             carried.features.update(features(params, start, cell, network))
-        carried.save(path)
-        state.unlink(missing_ok=True)
+        if start.ranks.leads:
+            if place.last:
+                write_adapted(study, start, cell, tested.weights, path)
+            carried.save(path)
+            state.unlink(missing_ok=True)
     return carried.facts | {"lr": lr}
+
+
+def followed(ranks: Ranks, params: Params, start: Start, folder: Path) -> None:
+    """Train what the leader trains, until it has no more."""
+    while (order := ranks.told()) is not None:
+        cell = Cell(**order[0])
+        trained(params, start, cell, order[1], file_of(folder, cell))
+    ranks.leave()
+
+
+def write_adapted(
+    study: Study, start: Start, cell: Cell, weights: Mapping[str, Tensor], path: Path
+) -> None:
+    """Keep the model that a run ends with, as it is tested, beside the run's state."""
+    encoder = start.encoder
+    assert encoder.text is not None
+    found = Checkpoint(
+        study="sequence",
+        item=next(item for item, methods in study.methods.items() if cell.method in methods),
+        cell={"method": cell.method, "order": cell.order, "seed": cell.seed},
+        network=study.encoder,
+        start=digest([encoder.weights, encoder.text.digest]),
+        what="model",
+        tensors=checkpoints.changed(weights, encoder.model.state_dict()),
+    )
+    checkpoints.write(path.with_suffix(".safetensors"), found)
 
 
 def factor(study: Study, name: str) -> float:
@@ -109,11 +142,22 @@ def file_of(folder: Path, cell: Cell) -> Path:
     return folder / f"{cell.name.replace('/', '@')}.pt"
 
 
+def kept_end(cell: Cell, folder: Path) -> bool:
+    """Whether what a finished run ended with is there still; always where nothing trains."""
+    return not METHODS[cell.method].trains or file_of(folder, cell).exists()
+
+
 def ended_as(cell: Cell, folder: Path) -> Carried | None:
     """What a finished run ended with, less its weights; None where nothing trains."""
     if not METHODS[cell.method].trains:
         return None
-    whole = Carried.load(file_of(folder, cell), torch.device("cpu"))
+    path = file_of(folder, cell)
+    whole = Carried.load(path, torch.device("cpu"))
+    if whole is None:
+        raise DataError(
+            f"{path}: expected what a finished run ended with, got other bytes or none; delete the "
+            "file, then run again"
+        )
     return replace(whole, weights={}, mean={}, directions={}, heads={})
 
 

@@ -17,11 +17,12 @@ from carryover.adapt_start import PROJECTED, Examples, of_pixels, sized
 from carryover.config.encoders import EncoderEntry
 from carryover.data import store
 from carryover.data.images import Images
+from carryover.distributed import ALONE, Ranks
 from carryover.embed import EMBEDDINGS, prepared
-from carryover.errors import ConfigError, DataError
+from carryover.errors import ConfigError, DataError, pick
 from carryover.files import digest
 from carryover.models.encoders import Encoder
-from carryover.models.prompts import class_prompts
+from carryover.models.prompts import TEMPLATES, class_prompts
 from carryover.prepare import SETS, refuse_stale
 
 if TYPE_CHECKING:
@@ -87,17 +88,24 @@ class Start:
     data: str
     embedded: str
     device: torch.device
+    ranks: Ranks = ALONE
 
 
-def load_start(params: Params, device: torch.device, reference: bool) -> Start:
+def load_start(
+    params: Params, device: torch.device, reference: bool, ranks: Ranks = ALONE
+) -> Start:
     """The encoder, the data sets with their embeddings, and what is distilled on.
 
+    Args:
+        ranks: this process among those that train together.
     Raises:
-        ConfigError: an encoder without text.
+        ConfigError: an encoder without text, or sentences of a set that has none.
         DataError: embeddings of other weights or images than those that are here, or reference
             images without sentences of their own.
     """
     study = params.sequence
+    if study.template:
+        pick(TEMPLATES, study.template, "sequence.template")
     entry = params.encoders[study.encoder]
     encoder = prepared(entry)
     torch.set_num_threads(1)  # set by the encoder's entry; here processes share the cores
@@ -115,7 +123,8 @@ def load_start(params: Params, device: torch.device, reference: bool) -> Start:
     sets = digest(digests)
     ids = _random_sentences(params, encoder, study.distill.random_sentences).to(device)
     found = _reference(params, encoder, entry, ids, device, digests) if reference else None
-    return Start(encoder, tasks, found, ids, sets, digest(digests), facts["digest"], device)
+    data = digest(digests)
+    return Start(encoder, tasks, found, ids, sets, data, facts["digest"], device, ranks)
 
 
 def _task(
@@ -127,7 +136,6 @@ def _task(
     digests: list[str],
 ) -> Task:
     refuse_stale(params.data, name)
-    text = bank_out.read_text(folder, name)  # [c, k, d]
     found: dict[str, Examples] = {}
     for split in ("train", "test"):
         images = store.load(SETS / name, split)
@@ -137,15 +145,22 @@ def _task(
         found[split] = examples_of(images, encoder, stored.values.float(), device)
         digests.append(images.digest)
     assert encoder.text is not None
-    prompts = class_prompts(name, images.class_names)
+    template = params.sequence.template
+    prompts = class_prompts(name, images.class_names, sentences_of=template or "")
     tokens = encoder.text.tokenize
+    all_ids = tokens([prompt for group in prompts for prompt in group]).to(device)
+    if template:  # of sentences that are not stored
+        with torch.no_grad():
+            text = unit_texts(encoder.model, all_ids).unflatten(0, (len(prompts), -1))
+    else:
+        text = bank_out.read_text(folder, name)  # [c, k, d]
     return Task(
         name,
         found["train"],
         found["test"],
         images.ids,
         tokens([group[0] for group in prompts]).to(device),
-        tokens([prompt for group in prompts for prompt in group]).to(device),
+        all_ids,
         len(prompts[0]),
         F.normalize(text.mean(1), dim=-1).to(device),
     )

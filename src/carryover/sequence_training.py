@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import nn
 
-from carryover.adapt import distill, parts, replay
-from carryover.adapt.averaging import Weights, copied
+from carryover.adapt import parts, replay
+from carryover.adapt.averaging import copied
 from carryover.adapt.freeze import freeze_
-from carryover.adapt.lora import lora_
-from carryover.adapt_start import Examples
+from carryover.adapt.lora import dropouts, lora_
 from carryover.config.sequence import Sequence
-from carryover.data.crops import random_crop
-from carryover.data.transforms import to_rgb
+from carryover.errors import ConfigError
 from carryover.sequence_carried import Answers, Carried, Place
-from carryover.sequence_distilling import Distilled, distilled, embedded
+from carryover.sequence_distilling import distilled, embedded
 from carryover.sequence_handed import Tested, finished
 from carryover.sequence_heads import attach_
+from carryover.sequence_losses import loss_of
 from carryover.sequence_methods import METHODS, Method
 from carryover.sequence_resume import Draws, Keeps, Resumable, Table
 from carryover.sequence_seams import Average, Projected
 from carryover.sequence_start import Start
-from carryover.train import Budget, fit, in_precision
+from carryover.train import Budget, fit
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -57,8 +54,16 @@ def train_task(
         lr: peak rate.
         look: called on the way, see `sequence_beside.on_the_way`.
         snapshot: file from which a killed training of this task goes on.
+    Raises:
+        ConfigError: dropout, whose draws would be others for several processes.
     """
-    study, method = params.sequence, METHODS[place.cell.method]
+    study, method, ranks = params.sequence, METHODS[place.cell.method], start.ranks
+    if method.adapters and study.lora.dropout and ranks.count > 1:
+        raise ConfigError(
+            f"sequence.lora.dropout: expected 0 where {ranks.count} processes train together, got "
+            f"{study.lora.dropout:g}; set it to 0, or run without torchrun"
+        )
+    ranks.align_(tensors_of(carried))
     network.load_state_dict(carried.weights)
     held = distilled(params, start, network, place.task, place.examples, method, carried.memory)
     if study.headed:
@@ -66,23 +71,28 @@ def train_task(
     student = choose_(study, network, method, place.drawn(params, "adapters"))
     before = copied(student)
     average = Average(study, method, student, start)
-    first, steps = steps_of(study, place.number)
+    updates = study.updates_of(len(place.examples))
+    first, steps = steps_of(study, place.number, updates)
     projection = Projected(study, method, network, student, carried.directions, steps)
     crops, draws = place.drawn(params, "crops"), place.drawn(params, "reference")
     loss = loss_of(params, start, network, place, held, student, before, crops, draws)
     optimiser = optimiser_of(student, lr)
-    rate_ = half_cosine(optimiser, lr, study.warm_up, study.updates)
+    rate_ = half_cosine(optimiser, lr, study.warm_up, updates)
     rate_(first)
     carried = replace(carried, curves=dict(carried.curves))
 
-    def after_step(updates: int) -> None:
-        projection.after_step(updates)
-        average.after_step(first + updates - 1)
-        rate_(first + updates)
-        if look is not None and updates < steps and updates % study.curves.eval_every == 0:
+    def edit_gradient() -> None:
+        ranks.average_(student.values())
+        projection.edit_gradient()
+
+    def after_step(done: int) -> None:
+        projection.after_step(done)
+        average.after_step(first + done - 1)
+        rate_(first + done)
+        if look is not None and done < steps and done % study.curves.eval_every == 0:
             other = copy.deepcopy(network)
             _, now = finished(study, start, other, place, method, carried, average)
-            carried.curves[place.number - 1, "step", float(updates)] = look(other, now)
+            carried.curves[place.number - 1, "step", float(done)] = look(other, now)
 
     beside: dict[str, Keeps] = {
         "average": average,
@@ -91,6 +101,8 @@ def train_task(
         "reference": Draws(draws),
         "curves": Table(carried.curves),
     }
+    for each in dropouts(network):  # all else stays in evaluation mode
+        beside["dropout"] = Draws(each.train().generator)
     fit(
         Resumable(network, beside),
         torch.arange(len(place.examples)),
@@ -99,16 +111,18 @@ def train_task(
         Budget(study.batch_size, steps, steps, 0, 0, "on_stop"),
         place.drawn(params, "batches"),
         loss=loss,
-        edit_gradient=projection.edit_gradient,
+        edit_gradient=edit_gradient,
         after_step=after_step,
         snapshot=snapshot,
+        saves=ranks.leads,
     )
     carried, tested = finished(study, start, network, place, method, carried, average)
     if not place.last:
         directions = projection.directions_after(params, start, place, student)
         carried = replace(carried, directions=directions)
         if method.distillation == "icarl":
-            carried = replace(carried, memory=remember(params, network, place, carried.memory))
+            memory = remember(params, start, network, place, carried.memory)
+            carried = replace(carried, memory=memory)
     images = steps * study.batch_size
     facts = {
         "updates": carried.facts.get("updates", 0.0) + steps,
@@ -125,16 +139,22 @@ def optimiser_of(student: Mapping[str, nn.Parameter], lr: float) -> torch.optim.
     )
 
 
-def steps_of(study: Sequence, number: int) -> tuple[int, int]:
-    """Number of the first step of a task, and how many it takes.
+def tensors_of(carried: Carried) -> Iterator[torch.Tensor]:
+    """What a task's training goes on from."""
+    for each in (carried.weights, carried.mean, carried.directions, *carried.heads.values()):
+        yield from each.values()
+
+
+def steps_of(study: Sequence, number: int, updates: int) -> tuple[int, int]:
+    """Number of the first step of a task of so many updates, and how many it takes.
 
     With the released loop's faults one step more than asked; from the second task on that one
     alone, as the step count of the checkpoint it starts from is already full. Its rate is 0.
     """
     faults = study.faults_of_original
     if faults.resume_bug and number > 1:
-        return study.updates, 1
-    return 0, study.updates + int(faults.extra_step)
+        return updates, 1
+    return 0, updates + int(faults.extra_step)
 
 
 def half_cosine(
@@ -165,73 +185,23 @@ def choose_(
             targets=study.lora.targets,
             sharing=method.adapters,
             generator=random,
+            dropout=study.lora.dropout,
         ).parameters
     names = parts.trained(network, study.train_mode, "sequence.train_mode")
+    if study.freeze:
+        held = parts.ends(network)
+        names = [name for name in names if name not in held]
     freeze_(network, names)
     parameters = dict(network.named_parameters())
     return {name: parameters[name] for name in names}
 
 
-def loss_of(
-    params: Params,
-    start: Start,
-    network: nn.Module,
-    place: Place,
-    held: Distilled | None,
-    student: Mapping[str, nn.Parameter],
-    before: Weights,
-    crops: torch.Generator,
-    draws: torch.Generator,
-) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
-    """The loss of a batch of rows of the task.
-
-    Args:
-        crops, draws: of the task's images, and of reference images.
-    """
-    study, scale, method = params.sequence, start.encoder.logit_scale, METHODS[place.cell.method]
-
-    def loss(
-        _: nn.Module, rows: Int64[Tensor, " b"], labels: Int64[Tensor, " b"]
-    ) -> Float[Tensor, ""]:
-        x = cropped(place.examples, rows, study.crop, crops)
-        chosen = None
-        if held is not None:
-            chosen = torch.randint(len(held.pool), (study.batch_size,), generator=draws)
-            x = torch.cat([x, held.pool.images(chosen)])  # one pass for both
-        with in_precision(start.device, study.precision):
-            z = distill.unit_images(network, x)
-            head: nn.Module | None = getattr(network, "head", None)
-            W = distill.unit_texts(network, place.task.prompt_ids) if head is None else None
-        own, reference = z[: len(rows)], z[len(rows) :]
-        if head is not None:
-            value = F.cross_entropy(head(own), labels, label_smoothing=study.smoothing)
-        else:
-            assert W is not None
-            value = distill.classification_loss(own, W, labels, scale, study.smoothing)
-        if held is not None and chosen is not None:
-            value = value + held.loss(study, reference, chosen, scale)
-        if method.consolidation:
-            value = value + distill.weight_consolidation(student, before, study.consolidation)
-        return value
-
-    return loss
-
-
-def cropped(
-    examples: Examples, rows: Int64[Tensor, " b"], smallest: float, random: torch.Generator
-) -> Float[Tensor, "b 3 size size"]:
-    """Training images as the encoder takes them, each a random crop."""
-    assert examples.pixels is not None
-    x = examples.pixels[examples.rows[rows.cpu()]].to(examples.labels.device)
-    return examples.preprocess(to_rgb(random_crop(x.float() / 255, smallest, random)))
-
-
 def remember(
-    params: Params, network: nn.Module, place: Place, memory: replay.Memory
+    params: Params, start: Start, network: nn.Module, place: Place, memory: replay.Memory
 ) -> replay.Memory:
     """iCaRL's memory with images of this task too."""
     study = params.sequence
-    z = embedded(network, place.examples, study.precision)
+    z = embedded(network, place.examples, study.precision, start.ranks)
     return replay.remembered(
         memory,
         place.task.name,

@@ -16,6 +16,7 @@ from carryover.config.continual import GRID as CONTINUAL_GRID
 from carryover.config.cuts import GRID
 from carryover.config.retrieval import GRID as RETRIEVAL_GRID
 from carryover.config.sequence import GRID as SEQUENCE_GRID
+from carryover.config.survival import GRID as SURVIVAL_GRID
 from carryover.errors import ConfigError, listed, pick
 
 PARAMS = Path("params.yaml")
@@ -32,6 +33,7 @@ class Stage:
         grid: keys of its sections that list cells and change nothing in one; the digest in a row
             leaves them out, so that cells of a part of the grid belong to the whole.
         beside: folders of one item's other results.
+        within: the stage of ``dvc.yaml`` that runs it after its own work; "" where it is one.
     """
 
     module: str
@@ -39,6 +41,7 @@ class Stage:
     results: str = ""
     grid: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    within: str = ""
 
 
 def items(name: str, params: config.Params) -> tuple[str, ...]:
@@ -59,10 +62,17 @@ def items(name: str, params: config.Params) -> tuple[str, ...]:
 def expanded(params: config.Params) -> Iterator[str]:
     """Names of all stages as DVC lists them (``cuts@fr``)."""
     for name, stage in STAGES.items():
+        if stage.within:
+            continue
         if stage.results:
             yield from (f"{name}@{item}" for item in items(name, params))
         else:
             yield name
+
+
+def in_dvc(name: str) -> str:
+    """The stage of ``dvc.yaml`` that runs the stage `name`."""
+    return STAGES[name].within or name
 
 
 def run_stage(name: str, item: str) -> None:
@@ -104,12 +114,24 @@ STAGES = {
         "carryover.pretrain.recipes", ("seed", "pretrain.{item}"), "data/models/{item}"
     ),
     "embed": Stage("carryover.embed", ("encoders.{item}",), "data/embeddings/{item}"),
-    "cuts": Stage("carryover.studies.cuts", ("seed", "cuts"), "reports/cuts/runs/{item}", GRID),
-    "cuts-report": Stage("carryover.studies.cuts_report", ("cuts",)),
+    "cuts": Stage(
+        "carryover.studies.cuts",
+        ("seed", "cuts"),
+        "reports/cuts/runs/{item}",
+        GRID,
+        ("data/checkpoints/cuts/{item}",),
+    ),
     "clusters": Stage("carryover.studies.clusters", ("seed", "clusters"), grid=CLUSTERS_GRID),
-    "clusters-report": Stage("carryover.studies.clusters_report", ("clusters",)),
+    "cuts-report": Stage("carryover.studies.cuts_report", ("cuts",)),
+    "clusters-report": Stage(
+        "carryover.studies.clusters_report", ("clusters",), within="cuts-report"
+    ),
     "adapt": Stage(
-        "carryover.studies.adapt", ("seed", "adapt"), "reports/adapt/runs/{item}", ADAPT_GRID
+        "carryover.studies.adapt",
+        ("seed", "adapt"),
+        "reports/adapt/runs/{item}",
+        ADAPT_GRID,
+        ("data/checkpoints/adapt/{item}",),
     ),
     "adapt-report": Stage("carryover.studies.adapt_report", ("adapt",)),
     "continual": Stage(
@@ -125,7 +147,7 @@ STAGES = {
         ("seed", "sequence"),
         "reports/sequence/runs/{item}",
         SEQUENCE_GRID,
-        ("data/predictions/sequence/{item}",),
+        ("data/predictions/sequence/{item}", "data/checkpoints/sequence/{item}"),
     ),
     "sequence-report": Stage("carryover.studies.sequence_report", ("sequence",)),
     "retrieval": Stage(
@@ -133,9 +155,23 @@ STAGES = {
         ("seed", "retrieval"),
         "reports/retrieval/runs/{item}",
         RETRIEVAL_GRID,
-        ("data/predictions/retrieval/{item}",),
+        ("data/predictions/retrieval/{item}", "data/checkpoints/retrieval/{item}"),
     ),
     "retrieval-report": Stage("carryover.studies.retrieval_report", ("retrieval",)),
+    "survival": Stage(
+        "carryover.studies.survival",
+        (
+            *("survival", "pretrain", "encoders"),
+            *("cuts.pair", "cuts.pretrained", "cuts.dataset", "cuts.classes"),
+            *("adapt.encoder", "adapt.dataset", "adapt.others", "continual.streams"),
+            *("sequence.encoder", "sequence.datasets", "sequence.orders"),
+            *("retrieval.dataset", "retrieval.starts"),
+        ),
+        grid=SURVIVAL_GRID,
+    ),
     "claims": Stage("carryover.claims.shown", ()),
     "report": Stage("carryover.report.site", ()),
 }
+# of each study the stage that makes its report
+REPORTS = {name.removesuffix("-report"): name for name in STAGES if name.endswith("-report")}
+REPORTS |= {"survival": "survival"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import math
 import time
 from collections.abc import Callable
@@ -14,8 +13,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from carryover import snapshots
 from carryover.errors import Diverged
-from carryover.files import write_bytes
 
 SNAPSHOT_SECONDS = 10.0  # between saved states of one training
 SAVE_SECONDS = 0.5  # a save that takes longer lengthens the pause after it in proportion
@@ -91,6 +90,7 @@ def fit(
     edit_gradient: Callable[[], None] | None = None,
     after_step: Callable[[int], None] | None = None,
     snapshot: Path | None = None,
+    saves: bool = True,
     pass_rows: int = 0,
 ) -> Outcome:
     """Train a network in place.
@@ -105,18 +105,18 @@ def fit(
         snapshot: file that keeps the state of the last epoch's start (not more often than every
             few seconds, and seldom enough that saving takes little of the time); where it exists
             training goes on from it, to the same result.
+        saves: whether this process writes the snapshot; not where another one does.
         pass_rows: rows a forward pass; a larger batch is passed in parts whose gradients add up,
             which bounds memory. Not for networks that normalise over the batch. 0: all at once.
     Raises:
         Diverged: a loss is not finite.
     """
-    state = _State()
-    if snapshot and snapshot.exists():
-        state = _resume_(snapshot, network, optimiser, generator)
+    state = snapshot and _resume_(snapshot, network, optimiser, generator)
+    state = state or _State()
     last, saved, pause = math.nan, time.monotonic(), SNAPSHOT_SECONDS
     for epoch in range(state.epoch, budget.epochs):
         state.epoch = epoch
-        if snapshot and (started := time.monotonic()) - saved > pause:
+        if snapshot and saves and (started := time.monotonic()) - saved > pause:
             _save(snapshot, state, network, optimiser, generator)
             saved = time.monotonic()
             pause = SNAPSHOT_SECONDS * max(1.0, (saved - started) / SAVE_SECONDS)
@@ -177,21 +177,22 @@ def _save(
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> None:
-    buffer = io.BytesIO()
     parts = {
         "state": vars(state),
         "network": network.state_dict(),
         "optimiser": optimiser.state_dict(),
         "generator": generator.get_state(),
     }
-    torch.save(parts, buffer)
-    write_bytes(path, buffer.getvalue())
+    snapshots.write(path, parts)
 
 
 def _resume_(
     path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, generator: torch.Generator
-) -> _State:
-    parts = torch.load(path, weights_only=True, map_location=next(network.parameters()).device)
+) -> _State | None:
+    """Bring all to the state that a file keeps; None where there is none, or a damaged one."""
+    parts = snapshots.read(path, next(network.parameters()).device)
+    if parts is None:
+        return None
     network.load_state_dict(parts["network"])
     optimiser.load_state_dict(parts["optimiser"])
     generator.set_state(parts["generator"].cpu())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from carryover import run
 from carryover.adapt.cut import RULES, cut_network, frozen_part, kept_names
+from carryover.checkpoints import Checkpoint, changed
 from carryover.config.cuts import Cuts
 from carryover.data import splits, store
 from carryover.errors import DataError
@@ -39,6 +40,7 @@ class Task:
             where the study tests on the training part, as published.
         start: the source network.
         data: digest of the target's training images.
+        weights: digest of the source network.
     """
 
     images: Float[Tensor, "n c h w"]
@@ -47,6 +49,7 @@ class Task:
     start: nn.Sequential
     classes: int
     data: str
+    weights: str
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -97,6 +100,7 @@ def load_task(params: Params, device: torch.device) -> Task:
         start=channels_last(supervised.load(folder, card).to(device)),
         classes=len(study.classes),
         data=train.digest,
+        weights=card["weights"],
     )
 
 
@@ -181,6 +185,37 @@ def prepared(
         inputs={split: prefix.values[which] for split, which in rows.items()},
         labels={split: task.labels[which] for split, which in rows.items()},
         random=random,
+    )
+
+
+def adapted(
+    study: Cuts,
+    item: str,
+    task: Task,
+    prefix: Prefix,
+    cell: tuple[float, int, int],
+    training: Training,
+) -> Checkpoint:
+    """A trained network without its last layer: what differs from the source network."""
+    before = frozen_part(task.start, prefix.kept)
+    network = nn.Sequential(
+        OrderedDict([*before.named_children(), *training.network.named_children()])
+    )
+    names = [name for name, _ in network.named_children()]
+    tensors = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if name.split(".")[0] != names[-1]
+    }
+    return Checkpoint(
+        study="cuts",
+        item=item,
+        cell=dict(zip(("fraction", "cut", "repeat"), cell, strict=True)) | {"pair": study.pair},
+        network=f"pretrain:{study.pretrained}",
+        start=task.weights,
+        what="image",
+        tensors=changed(tensors, task.start.state_dict()),
+        form={"modules": names[:-1]},
     )
 
 

@@ -126,11 +126,7 @@ def evaluate(model: Model, dataset: str, split: str = "test") -> Score:
     Raises:
         DataError: the set is not prepared or has no such split.
     """
-    if not (SETS / dataset / "manifest.json").exists():
-        raise DataError(
-            f"zeroshot: expected a set under {SETS}, got {dataset!r}; prepare it with `carryover "
-            f"data prepare {dataset}`"
-        )
+    dataset = store.prepared(SETS, dataset, "zeroshot").name
     images = store.load(SETS / dataset, split)
     with bank_of(model) as root:
         W = head_of(model, class_prompts(dataset, images.class_names), root)

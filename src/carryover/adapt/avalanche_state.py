@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from carryover import snapshots
 from carryover.adapt.avalanche_parts import Memory, Summed
-from carryover.files import write_bytes
 
 
 def save(path: Path, key: str, strategy: Any, results: Sequence[Mapping[str, Any]]) -> None:
@@ -29,17 +28,13 @@ def save(path: Path, key: str, strategy: Any, results: Sequence[Mapping[str, Any
         },
         "plugins": [_of_plugin(plugin) for plugin in strategy.plugins],
     }
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue())
+    snapshots.write(path, state)
 
 
 def load(path: Path | None, key: str) -> dict[str, Any]:
-    """What `save` wrote under this key, on the CPU; empty where there is no file or another's."""
-    if path is None or not path.exists():
-        return {}
-    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    return state if state["key"] == key else {}
+    """What `save` wrote under this key, on the CPU; empty where no whole file of it is."""
+    state = snapshots.read(path, torch.device("cpu")) if path else None
+    return state if state and state["key"] == key else {}
 
 
 def restore_(strategy: Any, train: Sequence[Any], state: Mapping[str, Any]) -> None:

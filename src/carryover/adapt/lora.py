@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from carryover.adapt.attention import PROJECTIONS, join_attention_, split_attention_
 from carryover.errors import ConfigError, listed, pick
@@ -76,7 +76,8 @@ def lora_(
             projections (``attn``) or one of them (``attn.out_proj``).
         sharing: ``none``, ``shared`` or ``split``, see `SHARING`.
         generator: draws A, one after another from input to output.
-        dropout: of what goes into A, in training mode, drawn from torch's own stream.
+        dropout: of what goes into A, where `Dropout` is in training mode; its draws follow from
+            `generator`.
     Raises:
         ConfigError: an unknown sharing, a target that names nothing, a rank below 1, or a model
             that has adapters; the model is as it was.
@@ -93,7 +94,6 @@ def lora_(
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
-        lora_dropout=dropout,
         bias="none",
         target_modules="|".join(layer.name.replace(".", r"\.") for layer in layers),
     )
@@ -102,7 +102,40 @@ def lora_(
     del model.peft_config
     keys = {layer.name: key_of(layer) for layer in layers}
     _pair_(model, keys, generator)
+    if dropout:
+        _drop_(model, dropout, generator)
     return Adapters(keys, {n: p for n, p in model.named_parameters() if p.requires_grad})
+
+
+class Dropout(nn.Module):
+    """Sets entries to zero at random in training mode, and makes up for it in the others.
+
+    Args:
+        share: of the entries, below 1.
+        generator: on the device of what it is given; all layers of a model draw from one.
+    """
+
+    def __init__(self, share: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.share, self.generator = share, generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        drawn = torch.rand(x.shape, generator=self.generator, device=x.device)
+        return x * (drawn >= self.share).to(x.dtype) / (1 - self.share)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Dropout:
+        """A copy that draws what this one would have drawn, and leaves this one's draws alone."""
+        copied = torch.Generator(self.generator.device)
+        copied.set_state(self.generator.get_state())
+        made = Dropout(self.share, memo.setdefault(id(self.generator), copied))
+        return made.train(self.training)
+
+
+def dropouts(model: nn.Module) -> list[Dropout]:
+    """A model's, of its adapters."""
+    return [module for module in model.modules() if isinstance(module, Dropout)]
 
 
 def merge_(model: nn.Module) -> None:
@@ -185,6 +218,15 @@ def _pair_(model: nn.Module, keys: Mapping[str, Key], generator: torch.Generator
         layer.lora_A[ADAPTER] = owner.lora_A[ADAPTER]
         layer.lora_B[ADAPTER] = owner.lora_B[ADAPTER]
         layer.train(layer.get_base_layer().training)
+
+
+def _drop_(model: nn.Module, share: float, generator: torch.Generator) -> None:
+    """Put one in front of each A."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    adapted = _adapted(model).values()
+    masks = torch.Generator(next(model.parameters()).device).manual_seed(seed)
+    for layer in adapted:
+        layer.lora_dropout[ADAPTER] = Dropout(share, masks).train(layer.training)
 
 
 def _own(layer: Layer) -> Key:

@@ -15,7 +15,6 @@ Where it differs from `ogd`:
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -191,13 +190,9 @@ def read_gradients(path: Path) -> dict[str, Float[Tensor, "n _"]]:
     Raises:
         DataError: as for `convert`.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise DataError(
-            f"{path}: expected a PyTorch file of tensors, cannot read it ({reason}); write it anew"
-        ) from error
+    if not path.is_file():
+        raise DataError(f"{path}: expected a PyTorch file of gradients, found none; mend the path")
+    content = weights.unpickled(path)
     entries = content.items() if isinstance(content, Mapping) else []
     found = {name: _rows(value) for name, value in entries}
     flawed = [str(name) for name, rows in found.items() if rows is None]

@@ -44,6 +44,23 @@ def parts(network: nn.Module) -> dict[Part, list[str]]:
     return found
 
 
+def ends(network: nn.Module) -> list[str]:
+    """Names of what a CLIP of open_clip begins and ends with, of those it has.
+
+    Positions of both networks, class token, patch convolution and the norm before the blocks; both
+    projections and the logit scale. Token embeddings and last norms are not among them.
+    """
+    visual = getattr(network, "visual", None)
+    inside = ("class_embedding", "positional_embedding", "conv1", "ln_pre", "proj")
+    owned = [getattr(visual, name, None) for name in inside]
+    owned += [
+        getattr(network, name, None)
+        for name in ("positional_embedding", "text_projection", "logit_scale")
+    ]
+    held = {id(each) for each in owned}.union(*map(_ids, owned))
+    return [name for name, parameter in network.named_parameters() if id(parameter) in held]
+
+
 def _ids(module: object) -> set[int]:
     return {id(p) for p in module.parameters()} if isinstance(module, nn.Module) else set()
 

@@ -19,6 +19,7 @@ from carryover.config.reader import SLUG, at_least, build, known, load
 from carryover.config.retrieval import Retrieval
 from carryover.config.selfsupervised import Byol, SelfSupervised, SimClr
 from carryover.config.sequence import Sequence
+from carryover.config.survival import Survival
 from carryover.errors import ConfigError, listed
 
 
@@ -36,6 +37,7 @@ class Params:
     continual: Continual
     sequence: Sequence
     retrieval: Retrieval
+    survival: Survival
     diff: Diff
 
     def faults(self) -> list[str]:
@@ -51,6 +53,9 @@ class Params:
                 found += known(recipe.dataset, self.data.names, f"pretrain.{name}.dataset")
         found += known(self.cuts.dataset, self.data.names, "cuts.dataset")
         found += known(self.clusters.dataset, self.data.names, "clusters.dataset")
+        if self.survival.pretrained_on:
+            where = "survival.pretrained_on"
+            found += known(self.survival.pretrained_on, self.data.names, where)
         found += self._cuts_faults() + self._clusters_faults() + self._encoder_faults()
         return found + self._sequence_faults() + self._retrieval_faults()
 

@@ -30,7 +30,7 @@ def load(path: Path) -> dict[str, Any]:
         )
     try:
         tree = YAML(typ="safe", pure=True).load(path.read_text())
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: expected YAML, got: {reason}") from error
     if not isinstance(tree, dict):

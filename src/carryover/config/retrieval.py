@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from carryover.config.reader import at_least, between, distinct
+from carryover.config.retrieval_networks import Branch, Networks, share
 
 Item = Literal["resnet18", "alexnet", "perceiver"]
 Access = Literal["none", "knn", "sampled"]
@@ -25,7 +26,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Memory:
-    """The retrieval store: whose features of which images, and what a row of it holds."""
+    """The memory: whose features of which images, and what an entry of it holds."""
 
     encoder: Source
     kind: Literal["cls", "pooled", "projected"]
@@ -45,74 +46,8 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class ResNet:
-    """Sizes of ``models.resnet18.ResNet18``."""
-
-    width: int
-
-    def faults(self) -> list[str]:
-        return _sizes(self)
-
-
-@dataclass(frozen=True)
-class AlexNet:
-    """Sizes of ``models.alexnet.AlexNet``."""
-
-    width: int
-    form: Literal["cifar", "torchvision"]
-
-    def faults(self) -> list[str]:
-        return _sizes(self)
-
-
-@dataclass(frozen=True)
-class Perceiver:
-    """Sizes of ``models.perceiver.Perceiver``."""
-
-    latents: int
-    width: int
-    layers: int
-    cross_heads: int
-    cross_head_width: int
-    heads: int
-    head_width: int
-    bands: int
-    max_frequency: int
-    dropout: float
-
-    def faults(self) -> list[str]:
-        return _sizes(self) + _share(self.dropout, "dropout")
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The models."""
-
-    resnet18: ResNet
-    alexnet: AlexNet
-    perceiver: Perceiver
-
-    def faults(self) -> list[str]:
-        return []
-
-
-@dataclass(frozen=True)
-class Branch:
-    """The attention to retrieved rows in one model."""
-
-    layers: int
-    heads: int
-    head_width: int
-    multiplier: int
-    dropout: float
-
-    def faults(self) -> list[str]:
-        return _sizes(self) + _share(self.dropout, "dropout")
-
-
-@dataclass(frozen=True)
 class Training:
-    """How one model is trained; `lrs` by what it starts with: see `RATES`."""
+    """How one model is trained; `lrs` to choose from by what it starts with: see `RATES`."""
 
     optimiser: Literal["adam", "sgd"]
     momentum: float
@@ -123,7 +58,7 @@ class Training:
     evaluate_at: tuple[int, ...]
 
     def faults(self) -> list[str]:
-        found = _share(self.momentum, "momentum") + at_least(self.updates, "updates", 1)
+        found = share(self.momentum, "momentum") + at_least(self.updates, "updates", 1)
         steps = list(self.evaluate_at)
         if steps != sorted(set(steps)) or steps[0] < 1 or steps[-1] != self.updates:
             found.append(
@@ -213,10 +148,47 @@ class Retrieval:
                 for i, value in enumerate(values)
                 if value < least
             ]
+        for i, name in enumerate(self.corruptions or ()):
+            found += _one_of(CORRUPTIONS, name, f"corruptions[{i}]")
+        found += distinct(self.corruptions or (), "corruptions")
+        found += distinct(self.severities, "severities")
+        found += [
+            f"severities[{i}]: expected 1 to {SEVERITIES}, got {severity}"
+            for i, severity in enumerate(self.severities)
+            if not 1 <= severity <= SEVERITIES
+        ]
         lacking = [noise for noise in self.curve_noises if noise not in self.noises]
         if lacking or self.curve_noises[0] != 0.0:
             found.append("curve_noises: expected 0.0 first and others of noises, got others")
         return found + self._item_faults() + self._control_faults()
+
+    def memory_faults(self, classes: int) -> list[str]:
+        """Numbers of neighbours that no memory of a set of so many classes could give.
+
+        A memory of training images gives one less where a query's own entry is left out.
+        """
+        each, found = self.memory.per_class, []
+        own = int(self.memory.images == "training" and self.memory.exclude_own)
+        for item in self.items:
+            controls = self.controls.get(item, ())
+            wanted = [("k", self.k, own or int("leave-one-out" in controls))]
+            wanted += [(f"ks.{item}[{i}]", k, own) for i, k in enumerate(self._others(item))]
+            found += [
+                f"{path}: expected at most {classes * each - spare}, as a memory of {classes} "
+                f"classes with {each} entries each can give, got {k}; raise memory.per_class"
+                for path, k, spare in wanted
+                if k > classes * each - spare
+            ]
+            found += [
+                f"memory.sizes[{i}]: expected k ({self.k}) entries or more in {classes} classes, "
+                f"got {size} of each; raise it or lower k"
+                for i, size in enumerate(self.memory.sizes or ())
+                if "memory-sizes" in controls and self.k > classes * size - own
+            ]
+        return list(dict.fromkeys(found))
+
+    def _others(self, item: str) -> tuple[int, ...]:
+        return (self.ks or {}).get(item, ())
 
     def _item_faults(self) -> list[str]:
         """Each item has its sizes, and other items have none."""
@@ -238,10 +210,7 @@ class Retrieval:
             path = f"controls.{item}"
             found += _of_the_items(item, path) + distinct(names, path)
             for i, name in enumerate(names):
-                if name not in CONTROLS:
-                    found.append(
-                        f"{path}[{i}]: expected one of {', '.join(CONTROLS)}, got {name!r}"
-                    )
+                found += _one_of(CONTROLS, name, f"{path}[{i}]")
                 if name == "reshaped" and item == "perceiver":
                     found.append(f"{path}[{i}]: expected none that needs a map, got {name!r}")
                 if name in STARTED and name not in (self.starts or {}).get(item, {}):
@@ -262,21 +231,17 @@ class Retrieval:
 
 
 def _of_the_items(item: str, path: str) -> list[str]:
-    return [] if item in MODELS else [f"{path}: expected one of {', '.join(MODELS)}"]
+    return _one_of(MODELS, item, path)
 
 
-def _sizes(section: Any) -> list[str]:
-    """Faults of a section's whole numbers."""
-    values = vars(section).items()
-    return [fault for name, v in values if isinstance(v, int) for fault in at_least(v, name, 1)]
-
-
-def _share(value: float, name: str) -> list[str]:
-    return [] if 0 <= value < 1 else [f"{name}: expected at least 0 and below 1, got {value}"]
+def _one_of(names: tuple[str, ...], name: str, path: str) -> list[str]:
+    return [] if name in names else [f"{path}: expected one of {', '.join(names)}, got {name!r}"]
 
 
 MODELS = ("resnet18", "alexnet", "perceiver")
-RATES = ("none", "knn", "sampled", "start")  # by access; start: weights pretrained elsewhere
+ACCESSES = ("none", "knn", "sampled")
+RATES = (*ACCESSES, "start")  # start: pretrained weights, of which each chooses for itself
+CORRUPTIONS, SEVERITIES = ("blur", "brightness", "contrast", "pixelate", "jpeg"), 5
 STARTED = ("corpus", "simclr")  # controls that start from the weights of an encoder
 CONTROLS = (  # `retrieval_arms` says what each changes
     *("zeros", "shuffled", "single", "other-memory", "memory-sizes", "itself", "leave-one-out"),

@@ -9,15 +9,58 @@ from carryover.config.reader import at_least, between, distinct
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """The network that is kept: a residual network over images of one size."""
+class Attention:
+    """What a Perceiver has beside its width (`models.perceiver.Perceiver`)."""
 
-    architecture: Literal["resnet18"]
-    width: int
-    size: int
+    latents: int
+    layers: int
+    cross_heads: int
+    cross_head_width: int
+    heads: int
+    head_width: int
+    bands: int
+    max_frequency: int
+    dropout: float
 
     def faults(self) -> list[str]:
-        return at_least(self.width, "width", 1) + at_least(self.size, "size", 8)
+        sizes = {name: value for name, value in vars(self).items() if name != "dropout"}
+        found = [fault for name, value in sizes.items() for fault in at_least(value, name, 1)]
+        if not 0 <= self.dropout < 1:
+            found.append(f"dropout: expected at least 0 and below 1, got {self.dropout}")
+        return found
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The network that is kept, over images of one size: one of the retrieval study's.
+
+    `form` is of alexnet alone, `attention` of perceiver alone.
+    """
+
+    architecture: Literal["resnet18", "alexnet", "perceiver"]
+    width: int
+    size: int
+    form: Literal["cifar", "torchvision"] | None
+    attention: Attention | None
+
+    def faults(self) -> list[str]:
+        found = at_least(self.width, "width", 1) + at_least(self.size, "size", 8)
+        for key, owner in (("form", "alexnet"), ("attention", "perceiver")):
+            wanted, given = self.architecture == owner, getattr(self, key) is not None
+            if wanted != given:
+                found.append(
+                    f"{key}: expected {'some' if wanted else 'nothing'} for {self.architecture}, "
+                    f"got {'some' if given else 'nothing'}"
+                )
+        if self.form and self.size < LEAST[self.form]:
+            found.append(
+                f"size: expected at least {LEAST[self.form]} for alexnet of the form {self.form}, "
+                f"got {self.size}"
+            )
+        return found
+
+
+LEAST = {"cifar": 29, "torchvision": 63}  # px of which AlexNet's strides leave some
 
 
 @dataclass(frozen=True)

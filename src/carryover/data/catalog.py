@@ -137,11 +137,26 @@ def _named_source(text: str, place: str, base: Path) -> Source:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file in a folder and its sub-folders, sorted; hidden ones are left out."""
+    """Every file in a folder and its sub-folders, sorted; hidden ones are left out.
+
+    Links are followed, wherever they lead: who names a folder means what is in it.
+
+    Raises:
+        DataError: a link to a folder above it, or a pipe or device, which has no end.
+    """
     found = []
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            inner = Path(place, name)
+            if inner.is_symlink() and Path(place).resolve().is_relative_to(inner.resolve()):
+                raise DataError(
+                    f"{inner}: expected a folder, got a link to one that it lies in; take it out"
+                )
         found += [Path(place, name) for name in files if not name.startswith(".")]
+    for file in found:
+        if file.exists() and not file.is_file():
+            raise DataError(f"{file}: expected a file, got a pipe or device; take it out")
     return sorted(found)
 
 

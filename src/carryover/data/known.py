@@ -16,7 +16,7 @@ class Dataset:
     Attributes:
         images: all splits together; None where it is not known.
         classes: class ids are 0..classes-1; None where it is not known.
-        source: who made it, and its terms.
+        source: who made it, and its terms; "not sourced" where no word of the makers was found.
         splits: images per split; empty where the split is ours or not known. A copy may leave
             ``validation`` out.
         shape: channels, height and width; None where the size is chosen or differs.
@@ -75,7 +75,7 @@ SMALL: dict[str, Dataset] = {
     "cifar10": Dataset(
         images=60_000,
         classes=10,
-        source="Krizhevsky 2009; no formal licence, free for research",
+        source="Krizhevsky 2009; no licence found, not sourced",
         splits={"train": 50_000, "test": 10_000},
         shape=(3, 32, 32),
         kind="torchvision",
@@ -85,7 +85,7 @@ SMALL: dict[str, Dataset] = {
     "cifar100": Dataset(
         images=60_000,
         classes=100,
-        source="Krizhevsky 2009; no formal licence, free for research",
+        source="Krizhevsky 2009; no licence found, not sourced",
         splits={"train": 50_000, "test": 10_000},
         shape=(3, 32, 32),
         kind="torchvision",

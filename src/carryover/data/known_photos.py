@@ -1,14 +1,16 @@
-"""The other data sets of MTIL: photographs in folders, trained on, and sets to test or distil on.
+"""Photographs in folders: the other sets of MTIL, sets to test or distil on, and CelebA.
 
 The sizes of the parts that MTIL trains and tests are those of the published study; random parts of
-80 % are its too (`layouts`).
+80 % are its too (`layouts`). The sizes of ImageNet's test sets and of ObjectNet are in DataComp's
+list of tasks (github.com/mlfoundations/datacomp, tasklist.yml).
 """
 
 from __future__ import annotations
 
 from carryover.data.known import Dataset
 
-RESEARCH = "for non-commercial research and education"
+RESEARCH = "for non-commercial research"
+OF_IMAGES = "terms of the images not sourced"
 WILDS = "get it with the package wilds (`wilds.get_dataset(NAME, download=True)`)"
 VIDEO = (
     "get imagenet_vid_ytbb_robust.tar.gz from https://modestyachts.github.io/natural-perturbations-"
@@ -19,7 +21,7 @@ TASKS: dict[str, Dataset] = {
     "aircraft": Dataset(
         images=10_000,
         classes=100,
-        source=f"FGVC-Aircraft, variants, Maji et al. 2013; {RESEARCH}",
+        source=f"FGVC-Aircraft, variants, Maji et al. 2013; {RESEARCH}, rights with the authors",
         splits={"train": 3334, "validation": 3333, "test": 3333},
         kind="official",
         places=("fgvc-aircraft-2013b/data",),
@@ -40,13 +42,13 @@ TASKS: dict[str, Dataset] = {
     "cars": Dataset(
         images=16_185,
         classes=196,
-        source=f"Stanford Cars, Krause et al. 2013; {RESEARCH}",
+        source=f"Stanford Cars, Krause et al. 2013; cited as {RESEARCH}, not sourced",
         splits={"train": 8144, "test": 8041},
         kind="official",
         places=("stanford_cars",),
         present=("devkit",),
         get="get cars_train, cars_test, devkit and cars_test_annos_withlabels.mat (the original "
-        "address is gone; copies are on Kaggle) and lay them into stanford_cars",
+        "address is gone; copies are on Kaggle) and lay them into stanford_cars, each folder once",
     ),
     "dtd": Dataset(
         images=5640,
@@ -72,7 +74,7 @@ TASKS: dict[str, Dataset] = {
     "flowers": Dataset(
         images=8189,
         classes=102,
-        source="Oxford Flowers-102, Nilsback and Zisserman 2008; no formal licence, research use",
+        source="Oxford Flowers-102, Nilsback and Zisserman 2008; no licence found, not sourced",
         splits={"train": 1020, "validation": 1020, "test": 6149},
         kind="official",
         torchvision_class="Flowers102",
@@ -92,7 +94,7 @@ TASKS: dict[str, Dataset] = {
     "oxford-pet": Dataset(
         images=7349,
         classes=37,
-        source="Oxford-IIIT Pet, Parkhi et al. 2012; CC BY-SA 4.0, images belong to their owners",
+        source="Oxford-IIIT Pet, Parkhi et al. 2012; CC BY-SA 4.0",
         splits={"train": 3680, "test": 3669},
         kind="official",
         torchvision_class="OxfordIIITPet",
@@ -102,7 +104,7 @@ TASKS: dict[str, Dataset] = {
     "sun397": Dataset(
         images=108_754,
         classes=397,
-        source="SUN397, Xiao et al. 2010; no formal licence, research use",
+        source="SUN397, Xiao et al. 2010; no licence found, not sourced",
         splits={"train": 87_003, "test": 21_751},
         kind="official",
         torchvision_class="SUN397",
@@ -112,10 +114,22 @@ TASKS: dict[str, Dataset] = {
 }
 
 OTHERS: dict[str, Dataset] = {
+    "celeba": Dataset(
+        images=202_599,
+        classes=2,  # of one attribute; it is pretrained on without labels
+        source="CelebA, aligned faces, Liu et al. 2015; for non-commercial research only",
+        splits={"train": 162_770, "validation": 19_867, "test": 19_962},
+        shape=(3, 218, 178),
+        kind="official",
+        places=("celeba",),
+        present=("list_eval_partition.txt",),
+        get="get img_align_celeba.zip, list_eval_partition.txt and list_attr_celeba.txt from "
+        "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html and lay all into celeba, unpacked",
+    ),
     "imagenet": Dataset(
         images=1_331_167,
         classes=1000,
-        source=f"ILSVRC 2012, Russakovsky et al. 2015; ImageNet's terms, {RESEARCH}",
+        source=f"ILSVRC 2012, Russakovsky et al. 2015; ImageNet's terms, {RESEARCH} and education",
         splits={"train": 1_281_167, "test": 50_000},  # test: the official validation part
         kind="official",
         places=("imagenet", "ImageNet"),
@@ -126,7 +140,7 @@ OTHERS: dict[str, Dataset] = {
     "imagenet-a": Dataset(
         images=7500,
         classes=200,
-        source="ImageNet-A, Hendrycks et al. 2021; ImageNet's terms for the images",
+        source=f"ImageNet-A, Hendrycks et al. 2021; repository MIT, {OF_IMAGES}",
         splits={"test": 7500},
         kind="official",
         places=("imagenet-a",),
@@ -135,7 +149,7 @@ OTHERS: dict[str, Dataset] = {
     "imagenet-r": Dataset(
         images=30_000,
         classes=200,
-        source="ImageNet-R, Hendrycks et al. 2021; images belong to their owners",
+        source=f"ImageNet-R, Hendrycks et al. 2021; {OF_IMAGES}",
         splits={"test": 30_000},
         kind="official",
         places=("imagenet-r",),
@@ -144,8 +158,8 @@ OTHERS: dict[str, Dataset] = {
     "imagenet-sketch": Dataset(
         images=50_889,
         classes=1000,
-        source="ImageNet-Sketch, Wang et al. 2019; images belong to their owners",
-        splits={"test": 50_889},
+        source=f"ImageNet-Sketch, Wang et al. 2019; repository MIT, {OF_IMAGES}",
+        splits={"test": 50_889},  # its makers write 50,000
         kind="official",
         places=("sketch", "imagenet-sketch"),
         get="get it from https://github.com/HaohanWang/ImageNet-Sketch",
@@ -153,7 +167,7 @@ OTHERS: dict[str, Dataset] = {
     "imagenet-v2": Dataset(
         images=10_000,
         classes=1000,
-        source="ImageNetV2, matched frequency, Recht et al. 2019; images belong to their owners",
+        source="ImageNetV2, matched frequency, Recht et al. 2019; Flickr's images, as ImageNet's",
         splits={"test": 10_000},
         kind="official",
         places=("imagenetv2-matched-frequency-format-val", "imagenet-v2"),
@@ -163,7 +177,8 @@ OTHERS: dict[str, Dataset] = {
     "objectnet": Dataset(
         images=18_574,
         classes=113,
-        source="ObjectNet, the classes that ImageNet has, Barbu et al. 2019; for tests alone",
+        source="ObjectNet, the classes that ImageNet has, Barbu et al. 2019; CC BY 4.0, but no "
+        "parameter may be tuned on it, and on the web its red border stays",
         splits={"test": 18_574},
         kind="official",
         places=("objectnet-1.0",),
@@ -173,7 +188,7 @@ OTHERS: dict[str, Dataset] = {
     "imagenet-vid-robust": Dataset(
         images=None,
         classes=None,
-        source=f"ImageNet-Vid-Robust, Shankar et al. 2021; ImageNet's terms, {RESEARCH}",
+        source="ImageNet-Vid-Robust, Shankar et al. 2021; of ImageNet-Vid, terms not sourced",
         kind="official",
         places=("imagenet_vid_ytbb_robust/imagenet-vid-robust", "imagenet-vid-robust"),
         present=("metadata",),
@@ -182,7 +197,7 @@ OTHERS: dict[str, Dataset] = {
     "ytbb-robust": Dataset(
         images=None,
         classes=None,
-        source="YTBB-Robust, Shankar et al. 2021; frames of YouTube videos, research use",
+        source="YTBB-Robust, Shankar et al. 2021; of YouTube-BB, terms not sourced",
         kind="official",
         places=("imagenet_vid_ytbb_robust/ytbb-robust", "ytbb-robust"),
         present=("ytbb_videos",),
@@ -199,7 +214,7 @@ OTHERS: dict[str, Dataset] = {
     ),
     "iwildcam": Dataset(
         images=None,
-        classes=None,
+        classes=None,  # 182 in all; not each needs to be in the parts that are read
         source="iWildCam2020-WILDS, Beery et al. 2020; CDLA-Permissive-1.0",
         kind="official",
         places=("iwildcam_v2.0",),

@@ -1,4 +1,4 @@
-"""Official folder layouts of MTIL's data sets: images below one folder, lists of their parts.
+"""Official folder layouts of MTIL's sets and CelebA: images below one folder, lists of parts.
 
 Class ids are those of the set's own lists, or places of the sorted class folders. Where there is no
 official part to test on, ``int(0.8 * n)`` images drawn with seed 42 are trained on, as published.
@@ -18,6 +18,8 @@ from carryover.errors import DataError, pick
 
 SHARE, SEED = 0.8, 42  # of the published random parts
 BACKGROUND = "BACKGROUND_Google"  # no class of Caltech-101
+CELEBA = {"0": "train", "1": "validation", "2": "test"}  # what its list calls the parts
+ATTRIBUTE = "Smiling"  # of CelebA
 
 
 def read(name: str, path: Path) -> Table:
@@ -66,6 +68,29 @@ def aircraft(path: Path) -> Table:
             label = pick_id(ids, name, f"{place}:{number}")
             entries.append((path / "images" / f"{image}.jpg", label, split))
     return table(path, entries, names)
+
+
+def celeba(path: Path) -> Table:
+    """CelebA: ``img_align_celeba/000001.jpg``, parts and attributes in ``list_*.txt``.
+
+    It has attributes and no classes; what its images are told apart by here is one attribute.
+    """
+    place = path / "list_attr_celeba.txt"
+    _, names, *listed = [*lines(place), "", ""]
+    column = names.split().index(ATTRIBUTE) + 1
+    labels = {cells[0]: int(cells[column] == "1") for cells in map(str.split, listed) if cells}
+    place = path / "list_eval_partition.txt"
+    entries: list[Entry] = []
+    for number, line in enumerate(lines(place), 1):
+        image, _, part = line.partition(" ")
+        if part.strip() not in CELEBA:
+            raise DataError(
+                f"{place}:{number}: expected an image and its part, 0, 1 or 2, got {line!r}; copy "
+                "the list again"
+            )
+        label = pick_id(labels, image, f"{place}:{number}")
+        entries.append((path / "img_align_celeba" / image, label, CELEBA[part.strip()]))
+    return table(path, entries, [f"not {ATTRIBUTE}", ATTRIBUTE])
 
 
 def caltech101(path: Path) -> Table:
@@ -218,6 +243,7 @@ LAYOUTS: dict[str, Callable[[Path], Table]] = {
     "aircraft": aircraft,
     "caltech101": caltech101,
     "cars": cars,
+    "celeba": celeba,
     "dtd": dtd,
     "eurosat": eurosat,
     "flowers": flowers,

@@ -17,13 +17,23 @@ from torch import Tensor
 
 from carryover import run
 from carryover.data import shards
-from carryover.data.catalog import Source, expect_known, source_digest
+from carryover.data.catalog import (
+    DATASETS,
+    RENDERED,
+    Source,
+    expect_known,
+    slug,
+    source_digest,
+)
 from carryover.data.images import Encoded, Images, Table, as_channels, decode
 from carryover.errors import DataError, listed
 from carryover.files import digest, write_json
 
 RAW_LIMIT = 64 * 64 * 3  # values an image; larger ones are smaller on disk as their source bytes
 ORDER = ("train", "validation", "test")
+KEYS = ("name", "kind", "source", "class_names", "channels", "shape", "layout")  # of a manifest
+SPLIT_KEYS = {"images", "per_class", "digest", "files"}
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def prepare(
@@ -116,13 +126,42 @@ def manifest(folder: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(path.read_text())
         if _set_digest(facts["splits"]) != facts["digest"]:
             raise ValueError("the digest of its splits differs")
+        missing = [key for key in KEYS if key not in facts]
+        missing += [key for part in facts["splits"].values() for key in SPLIT_KEYS - part.keys()]
+        if missing:
+            raise KeyError(missing[0])
     except FileNotFoundError as error:
         raise DataError(
             f"{path}: expected a prepared data set, found none; run `dvc repro data@{folder.name}`"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise _altered(path) from error
     return facts
+
+
+def prepared(sets: Path, name: str, path: str) -> Path:
+    """The folder of a prepared set.
+
+    Args:
+        sets: folder of all sets.
+        path: where the name was given, for the message.
+    Raises:
+        DataError: no name of a set, or of one that is not prepared; the message says whether it
+            can be.
+    """
+    name = slug(name)
+    if (sets / name / "manifest.json").exists():
+        return sets / name
+    if name in DATASETS or name in RENDERED:
+        raise DataError(
+            f"{path}: expected a prepared set under {sets}, got {name!r}, which is not; prepare it "
+            f"with `carryover data prepare {name}`"
+        )
+    known = listed(sorted(each.parent.name for each in sets.glob("*/manifest.json")))
+    raise DataError(
+        f"{path}: expected a prepared set ({known}) or one of `carryover data list`, got {name!r}; "
+        "add a set of your own to data.sources, then prepare it"
+    )
 
 
 def _altered(path: Path) -> DataError:

@@ -3,7 +3,7 @@
 Those of MTIL's sets are the published study's: the first is trained with, all are tested with.
 Class names are the set's own (or torchvision's and open_clip's, where its files have none) with
 spaces for underscores, but for those in `NAMES`. Sets in neither table have one general sentence:
-of YTBB-Robust, FMoW and iWildCam no published list is at hand.
+for YTBB-Robust no published list is known; wise-ft's of FMoW and iWildCam are not taken over.
 
 Source: MTIL's lists, which are CLIP's (github.com/openai/CLIP, data/prompts.md).
 """

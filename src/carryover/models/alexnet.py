@@ -60,7 +60,7 @@ class AlexNet(nn.Module):
         channels, size: of the images.
         form: "cifar" or "torchvision".
         attend: one retrieval stage or none, which takes the last convolution's map before it is
-            pooled, and the retrieved rows. Of a 32-pixel image this map has four positions.
+            pooled, and the retrieved entries. Of a 32-pixel image this map has four positions.
     Raises:
         ConfigError: no pixel of such an image would be left.
     """
@@ -96,6 +96,7 @@ class AlexNet(nn.Module):
         for _ in range(2 if shape.hidden else 0):
             self.classifier.extend([nn.Dropout(), nn.Linear(inputs, HIDDEN * width), nn.ReLU()])
             inputs = HIDDEN * width
+        self.width = inputs  # of what goes into the last layer
         self.classifier.append(nn.Identity() if classes is None else nn.Linear(inputs, classes))
         self.attend = nn.ModuleList(attend)
 
@@ -105,18 +106,25 @@ class AlexNet(nn.Module):
         """What goes into the last layer.
 
         Raises:
-            DataError: rows without a retrieval stage, or a stage without rows.
+            DataError: entries without a retrieval stage, or a stage without entries.
         """
+        return self.classifier[:-1](self._pooled(x, rows))
+
+    def _pooled(
+        self, x: Float[Tensor, "b ch h w"], rows: Float[Tensor, "b k r"] | None
+    ) -> Float[Tensor, "b f"]:
         expect_rows(self.attend, rows)
+        if not len(self.attend):
+            return self.pool(self.features(x)).flatten(1)
         x = self.features[:-1](x)
         for stage in self.attend:
             x = stage(x, rows)
-        return self.classifier[:-1](self.pool(self.features[-1](x)).flatten(1))
+        return self.pool(self.features[-1](x)).flatten(1)
 
     def forward(
         self, x: Float[Tensor, "b ch h w"], rows: Float[Tensor, "b k r"] | None = None
     ) -> Float[Tensor, "b d"]:
-        return self.classifier[-1](self.embed(x, rows))
+        return self.classifier(self._pooled(x, rows))
 
 
 FORMS: dict[str, Shape] = {

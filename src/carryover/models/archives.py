@@ -47,6 +47,8 @@ def convert(file: Path, out: Path, known: Mapping[str, str] | None = None) -> Pa
     from safetensors.torch import save
 
     known = pinned() if known is None else known
+    if file.exists() and not file.is_file():
+        raise DataError(f"{file}: expected an archive of OpenAI's, got no file; mend the path")
     try:
         content = file.read_bytes()
     except OSError as error:

@@ -3,7 +3,7 @@
 Both are pre-norm. q, k and v have no bias, the output projection has one; the weights are
 softmax(q k' / sqrt(head width)) over the rows. The feed-forward is a GEGLU (Shazeer 2020).
 
-In the retrieval study the rows are those that a retrieval store gave for an image: `d` features,
+In the retrieval study the rows are the entries of a memory that an image is handed: `d` features,
 and where it keeps them `c` one-hot labels behind. What the published settings of keys and values
 mean is `PUBLISHED`. There the labels' columns are cut off before the norm, so a part is normed
 alone.
@@ -30,7 +30,7 @@ class Rows:
 
     Args:
         features: numbers of an embedding.
-        labels: of a one-hot label behind it; 0 where the store keeps none.
+        labels: of a one-hot label behind it; 0 where there are none.
         keys, values: "features", "labels" or "both", the whole row.
     Raises:
         ConfigError: labels are asked for where rows have none.
@@ -44,9 +44,9 @@ class Rows:
     def __post_init__(self) -> None:
         if not self.labels and "labels" in (self.keys, self.values):
             raise ConfigError(
-                f"retrieval: expected rows with labels for keys from {self.keys} and values from "
-                f"{self.values}, got rows of {self.features} features alone; keep labels in the "
-                "store or take keys and values from features"
+                f"retrieval: expected entries with labels for keys from {self.keys} and values "
+                f"from {self.values}, got {self.features} features alone; keep labels in the "
+                "memory or take keys and values from features"
             )
 
     @property

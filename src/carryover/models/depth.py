@@ -141,6 +141,13 @@ def _alexnet(image: Any) -> Depth:
     return Depth(groups, taps, end, projects=True)
 
 
+def _perceiver(image: Any) -> Depth:
+    """Latents through layers; what it returns is the norm of their mean."""
+    names = {f"block{i}": f"layers.{i}" for i in range(len(image.layers))}
+    groups, taps = chain(image, names, "embed", ("norm", "linear"))
+    return Depth(groups, taps, taps[list(names)[-1]], projects=True)
+
+
 def _cnn(image: nn.Sequential) -> Depth:
     from carryover.models.cnn import layer_groups
 
@@ -193,5 +200,6 @@ FORMS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Depth]], ...] = (
     (lambda n: hasattr(n, "forward_features"), _timm),
     (lambda n: hasattr(getattr(n, "encoder", None), "layer"), _flava),
     (lambda n: hasattr(n, "layer1"), resnet),
+    (lambda n: hasattr(n, "latents") and hasattr(n, "layers"), _perceiver),
     (lambda n: hasattr(n, "features") and hasattr(n, "classifier"), _alexnet),
 )

@@ -1,4 +1,4 @@
-"""The Perceiver (Jaegle et al. 2021): a few latents that attend to pixels, and to retrieved rows.
+"""The Perceiver (Jaegle et al. 2021): latents that attend to pixels, and to retrieved entries.
 
 A layer is attention to the pixels, a retrieval stage where there is one, attention of the latents
 to themselves, each with a feed-forward. No two layers share weights.
@@ -69,7 +69,7 @@ class Perceiver(nn.Module):
         bands, max_frequency: of `fourier_positions`.
         dropout: of the attentions' weights and behind each feed-forward.
         attend: a retrieval stage for each of the layers, or none; a stage takes the latents and the
-            retrieved rows.
+            retrieved entries.
     """
 
     positions: Tensor
@@ -109,7 +109,7 @@ class Perceiver(nn.Module):
         """The normed mean of the latents.
 
         Raises:
-            DataError: rows without retrieval stages, or stages without rows.
+            DataError: entries without retrieval stages, or stages without entries.
         """
         expect_rows(self.attend, rows)
         pixels = torch.cat([x.flatten(2).mT, self.positions.expand(len(x), -1, -1)], dim=2)

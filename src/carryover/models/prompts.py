@@ -30,7 +30,7 @@ class Text(Protocol):
 
 
 def class_prompts(
-    dataset: str, class_names: Sequence[str], generic: bool = False
+    dataset: str, class_names: Sequence[str], generic: bool = False, sentences_of: str = ""
 ) -> list[list[str]]:
     """Sentences of each class, one a template; a set without its own has the general template.
 
@@ -39,6 +39,7 @@ def class_prompts(
 
     Args:
         generic: leave the templates of the set out, as if it had none.
+        sentences_of: another set, whose templates are taken; "" for its own.
     Raises:
         DataError: the set's texts are for another number of classes.
     """
@@ -50,7 +51,7 @@ def class_prompts(
             f"{dataset}: expected {len(texts)} classes, as its prompts have it, got "
             f"{len(class_names)}; give the set another name, or name all its classes"
         )
-    sentences = GENERIC if generic else TEMPLATES.get(dataset, GENERIC)
+    sentences = GENERIC if generic else TEMPLATES.get(sentences_of or dataset, GENERIC)
     return [[sentence.format(text) for sentence in sentences] for text in texts]
 
 

@@ -49,7 +49,7 @@ class ResNet18(nn.Module):
         classes: logits; None: no last layer, the network gives the mean over space.
         channels: of the images.
         attend: a retrieval stage for each of the eight blocks, or none; a stage takes a block's
-            map and the retrieved rows.
+            map and the retrieved entries.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ResNet18(nn.Module):
         """The mean over space behind the last block: 8 times the width an image.
 
         Raises:
-            DataError: rows without retrieval stages, or stages without rows.
+            DataError: entries without retrieval stages, or stages without entries.
         """
         expect_rows(self.attend, rows)
         x = F.relu(self.bn1(self.conv1(x)))

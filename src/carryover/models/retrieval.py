@@ -51,7 +51,7 @@ def build(
     same, and the generator is left in the same state; torch's own stream is left as it was.
 
     Args:
-        name: of a row of `NETWORKS`.
+        name: of `NETWORKS`.
         classes: logits; None: no last layer.
         channels, size: of the images.
         dims: arguments of the network: ``width`` (resnet18), ``width, form`` (alexnet), all but
@@ -59,8 +59,8 @@ def build(
         retrieval: ``features, labels, keys, values`` of `Rows`, ``layers, heads, head_width,
             multiplier, dropout`` of `Retrieval`, ``tokens`` of `MapRetrieval`; None: plain.
     Raises:
-        ConfigError: an unknown name, rows that lack what is asked for, reshaped tokens where there
-            is no map.
+        ConfigError: an unknown name, entries that lack what is asked for, reshaped tokens where
+            there is no map.
     """
     network = pick(NETWORKS, name, "retrieval.network")
     drawn = torch.randint(2**62, (2,), generator=generator, device=generator.device)

@@ -1,4 +1,4 @@
-"""A retrieval stage: where in a network its tokens attend to the rows a retrieval store gave."""
+"""A retrieval stage: where in a network its tokens attend to the entries that it is handed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tokens = Literal["positions", "reshaped"]
 
 
 class Retrieval(nn.Module):
-    """Layers of attention to retrieved rows, each with its feed-forward, on tokens.
+    """Layers of attention to retrieved entries, each with its feed-forward, on tokens.
 
     Args:
         layers: 1 in each of the Perceiver's layers, 2 behind each block of the ResNet.
@@ -48,7 +48,7 @@ class Retrieval(nn.Module):
     ) -> Float[Tensor, "b p d"]:
         if rows.shape[2] != self.row:
             raise DataError(
-                f"retrieval: expected rows of {self.row} numbers, got {rows.shape[2]}; give the "
+                f"retrieval: expected entries of {self.row} numbers, got {rows.shape[2]}; give the "
                 "features and labels that the network was built for"
             )
         for attends, feeds in zip(self.attends, self.feeds, strict=True):
@@ -91,7 +91,7 @@ def zero_(network: nn.Module) -> None:
 
 
 def expect_rows(stages: nn.ModuleList, rows: Tensor | None) -> None:
-    """Refuse a network without retrieval stages that is given rows, and the reverse.
+    """Refuse a network without retrieval stages that is given entries, and the reverse.
 
     Raises:
         DataError: there is one without the other.
@@ -100,8 +100,8 @@ def expect_rows(stages: nn.ModuleList, rows: Tensor | None) -> None:
         return
     built, given = ("with", "none") if len(stages) else ("without", "some")
     raise DataError(
-        f"retrieval: expected rows where a network has retrieval stages and nowhere else, got "
-        f"{given} for a network {built} stages; build the network for the rows it is given"
+        f"retrieval: expected entries where a network has retrieval stages and nowhere else, got "
+        f"{given} for a network {built} stages; build the network for what it is given"
     )
 
 

@@ -32,7 +32,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         card: dict[str, Any] = json.loads((folder / "card.json").read_text())
         expected = card["weights"]
         found = digest_of_files([folder / "weights.safetensors"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{folder}: expected weights.safetensors and card.json, cannot read them ({error}); "
             f"run `dvc repro pretrain@{folder.name}`"

@@ -22,4 +22,21 @@ def _resnet18(width: int) -> tuple[nn.Module, int]:
     return ResNet18(width, None), 8 * width
 
 
-NETWORKS: dict[str, Callable[..., tuple[nn.Module, int]]] = {"resnet18": _resnet18}
+def _alexnet(width: int, **rest: Any) -> tuple[nn.Module, int]:
+    from carryover.models.alexnet import AlexNet
+
+    network = AlexNet(width, None, **rest)
+    return network, network.width
+
+
+def _perceiver(width: int, **rest: Any) -> tuple[nn.Module, int]:
+    from carryover.models.perceiver import Perceiver
+
+    return Perceiver(classes=None, channels=3, width=width, **rest), width
+
+
+NETWORKS: dict[str, Callable[..., tuple[nn.Module, int]]] = {
+    "resnet18": _resnet18,
+    "alexnet": _alexnet,
+    "perceiver": _perceiver,
+}

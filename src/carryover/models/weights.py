@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,11 @@ WRAPPERS = ("state_dict", "model")  # keys under which checkpoints hold the tens
 PARALLEL = "module."  # put before every name by a data-parallel wrapper
 COUNTER = "num_batches_tracked"  # batch norm's count of batches; old files lack it
 NAMED = 3  # names in a message
+UNREADABLE = (  # raised by torch for bytes that are no file of its own
+    *(OSError, EOFError, ValueError, KeyError, RuntimeError, IndexError, TypeError),
+    *(AttributeError, AssertionError),
+)
+ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours of a terminal
 
 
 @dataclass(frozen=True)
@@ -65,25 +71,7 @@ def _safetensors(path: Path) -> State:
 
 
 def _torch(path: Path) -> State:
-    if is_torchscript(path):
-        raise DataError(
-            f"{path}: expected a file of tensors, got a TorchScript archive, which is a program; "
-            "`carryover weights convert` takes OpenAI's"
-        )
-    try:
-        with warnings.catch_warnings():  # on pickles of another form than torch.save writes
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"{path}: expected nothing but tensors, got a pickle that holds other objects or is "
-            "damaged; save its state dict as .safetensors"
-        ) from error
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, IndexError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise DataError(
-            f"{path}: expected a whole PyTorch file, cannot read it ({reason}); fetch it again"
-        ) from error
+    content = unpickled(path)
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -95,6 +83,34 @@ def _torch(path: Path) -> State:
             "save the network's state_dict()"
         )
     return State(path, dict(content))
+
+
+def unpickled(path: Path) -> Any:
+    """What a file in PyTorch's format holds; nothing in it is run.
+
+    Raises:
+        DataError: no whole such file, a TorchScript archive, or one with anything but tensors and
+            plain values.
+    """
+    if is_torchscript(path):
+        raise DataError(
+            f"{path}: expected a file of tensors, got a TorchScript archive, which is a program; "
+            "`carryover weights convert` takes OpenAI's"
+        )
+    try:
+        with warnings.catch_warnings():  # on pickles of another form than torch.save writes
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # whose text is a page of advice
+        raise DataError(
+            f"{path}: expected nothing but tensors, got a pickle that holds other objects or is "
+            "damaged; save its state dict as .safetensors"
+        ) from error
+    except UNREADABLE as error:
+        reason = ANSI.sub("", str(error)).split("\n", 1)[0]
+        raise DataError(
+            f"{path}: expected a whole PyTorch file, cannot read it ({reason}); fetch it again"
+        ) from error
 
 
 def is_torchscript(path: Path) -> bool:

@@ -25,6 +25,7 @@ from carryover.models import nano, saved
 from carryover.models.preprocess import from_card
 from carryover.parallel import keep_freed_memory
 from carryover.pretrain import networks
+from carryover.scratch import Scratch
 from carryover.train import Budget, fit, in_precision
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     card = networks.describe(recipe, sentences)
     random = run.generator(params.seed, f"pretrain/{item}")
     network = networks.new(card, random).to(device)
-    scratch = run.Scratch(
+    scratch = Scratch(
         context.stage,
         {
             "params": context.params,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from carryover import provenance, run
 from carryover.errors import pick
 from carryover.pretrain import contrastive, selfsupervised, supervised
+from carryover.scratch import alone
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -18,7 +19,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     recipe = pick(params.pretrain, item, "pretrain")
     module: Any = OBJECTIVES[recipe.objective]
     source = provenance.source_digest(module.__name__)
-    module.stage(params, item, replace(context, source=source))
+    with alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
+        module.stage(params, item, replace(context, source=source))
 
 
 OBJECTIVES = {

@@ -26,6 +26,7 @@ from carryover.models.preprocess import Preprocess, from_card
 from carryover.parallel import keep_freed_memory
 from carryover.pretrain import byol, simclr
 from carryover.pretrain.contrastive import schedule
+from carryover.scratch import Scratch
 from carryover.solve.neighbours import neighbours, votes
 from carryover.train import Budget, fit, in_precision
 
@@ -71,7 +72,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     card = describe(recipe)
     random = run.generator(params.seed, f"pretrain/{item}")
     network = new(recipe, card, random).to(device)
-    scratch = run.Scratch(
+    scratch = Scratch(
         context.stage,
         {
             "params": context.params,
@@ -133,8 +134,13 @@ def expect_whole_batches(images: int, batch_size: int, item: str) -> None:
 def describe(recipe: SelfSupervised) -> dict[str, Any]:
     """The part of a card that a network is built from."""
     network = recipe.network
+    form: dict[str, Any] = {"architecture": network.architecture, "width": network.width}
+    if network.architecture != "resnet18":  # which is of any size
+        form["size"] = network.size
+    form |= {"form": network.form} if network.form else {}
+    form |= dataclasses.asdict(network.attention) if network.attention else {}
     return {
-        "image_network": {"architecture": network.architecture, "width": network.width},
+        "image_network": form,
         "preprocess": dataclasses.asdict(Preprocess(network.size, "crop", "bilinear", MEAN, STD)),
     }
 

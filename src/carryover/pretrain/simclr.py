@@ -46,10 +46,12 @@ def nt_xent(
     """Mean cross-entropy, in nats, of finding a view's other among the 2 b - 1 views (eq. 1).
 
     Row i of `a` and row i of `b` are views of one image; similarities are cosines over the
-    temperature.
+    temperature. In float32 whatever the precision around it, since the temperature would magnify
+    what bfloat16 rounds off the cosines.
     """
     n = len(a)
-    every = F.normalize(torch.cat([a, b]).float(), dim=1)
-    logits = (every @ every.T / temperature).fill_diagonal_(float("-inf"))
-    others = torch.arange(2 * n, device=a.device).roll(n)
-    return F.cross_entropy(logits, others)
+    with torch.autocast(a.device.type, enabled=False):
+        every = F.normalize(torch.cat([a, b]).float(), dim=1)
+        logits = (every @ every.T / temperature).fill_diagonal_(float("-inf"))
+        others = torch.arange(2 * n, device=a.device).roll(n)
+        return F.cross_entropy(logits, others)

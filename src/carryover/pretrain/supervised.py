@@ -24,6 +24,7 @@ from carryover.measure.accuracy import correct
 from carryover.models import saved
 from carryover.models.cnn import cnn
 from carryover.parallel import keep_freed_memory
+from carryover.scratch import Scratch
 from carryover.train import Budget, fit
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     shape = tuple(inputs["train"].shape[1:])
     network = build(recipe, shape, random)
     network = channels_last(network.to(device))
-    scratch = run.Scratch(
+    scratch = Scratch(
         context.stage,
         {
             "params": context.params,

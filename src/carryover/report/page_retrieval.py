@@ -6,7 +6,7 @@ from carryover.report.page_study import Fault, Shown, Study
 
 RETRIEVAL = Study(
     "Retrieval",
-    "Does looking up stored representations help a classifier, and against noise?",
+    "Does looking up stored embeddings help a classifier, and against noise?",
     "alexchandler100/MAT_180",
     {
         "steps": Shown(
@@ -62,17 +62,17 @@ RETRIEVAL = Study(
             "after the last step, on all test images",
         ),
         Fault(
-            "training images in the store",
+            "training images in the memory",
             "each finds itself in training, never in the test",
-            "no training image in the store, or itself left out",
+            "no training image in the memory, or itself left out",
         ),
         Fault(
             "without retrieval",
-            "half the weights fewer, and no look at the store's training",
-            "as many weights, an empty, a shuffled and a constant store, pretrained weights",
+            "half the weights fewer, and no look at what the memory's network learned",
+            "as many weights; memories of zeros, shuffled, of one entry; pretrained weights",
         ),
         Fault(
-            "the store's own worth",
+            "what the memory is worth alone",
             "not measured",
             "a vote of the neighbours and a probe of the features",
         ),

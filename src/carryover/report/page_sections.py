@@ -88,7 +88,7 @@ def _report(name: str, study: Study) -> list[str]:
     for path in needed:
         if not path.exists():
             raise DataError(
-                f"{path}: expected this file, found none; run `dvc repro {name}-report`"
+                f"{path}: expected this file, found none; run `carryover report --only {name}`"
             )
     shown = [
         figure(folder / f"{each}.svg", what.alt, what.caption)
@@ -168,6 +168,8 @@ def _faults(
     name: str, study: Study, claims: Sequence[Claim], pairs: Mapping[str, tuple[str, str]]
 ) -> str:
     """The original's faults beside what a corrected run does, and what that does to claims."""
+    if not study.faults:
+        return ""
     lines = [[fault.matter, fault.published, fault.corrected] for fault in study.faults]
     ran = bool(study.figures) or any(claim.ran for claim in claims)
     title = "The original's protocol and " + (

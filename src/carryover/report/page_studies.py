@@ -7,10 +7,12 @@ from carryover.report.page_continual import CONTINUAL
 from carryover.report.page_retrieval import RETRIEVAL
 from carryover.report.page_sequence import SEQUENCE
 from carryover.report.page_study import Fault, Shown, Study
+from carryover.report.page_survival import SURVIVAL
 
 __all__ = ["STUDIES", "Study"]
 
 STUDIES = {
+    "survival": SURVIVAL,
     "cuts": Study(
         "Cuts",
         "How many layers of a small CNN should be kept, and how does it depend on data?",

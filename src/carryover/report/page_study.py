@@ -29,10 +29,11 @@ class Study:
     Attributes:
         title: its short name.
         question: one sentence.
-        origin: whose published results are judged.
+        origin: whose claims are judged.
         figures: by file name below ``reports/STUDY``; none for a study without a report, whose
             section has claims only.
         faults: what the original's protocol does, beside what a corrected run does.
+        stage: what makes its report, where it is not ``NAME-report``.
     """
 
     title: str
@@ -40,3 +41,4 @@ class Study:
     origin: str
     figures: dict[str, Shown]
     faults: tuple[Fault, ...]
+    stage: str = ""

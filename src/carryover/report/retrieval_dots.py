@@ -262,7 +262,7 @@ def calibration(scores: Scores) -> Figure:
             figure,
             "lower is better; after the last update, on all test images"
             + ("" if len(noises) > 1 else " without noise"),
-            over_seeds_alone(counts),
+            over_seeds_alone(counts, " of the logarithm"),
         )
         return figure
 

@@ -12,6 +12,7 @@ from carryover.report.adapt_intervals import Outcome, mean_accuracy, mean_differ
 from carryover.report.retrieval_scores import CLEAN, Arm, At, BySeed, Scores, number, numbers
 
 STEPS, REACHED = "steps_to_080", "reached_080"
+NEVER_BELOW = ("ece", "nll", "curve_loss")  # 0
 Pair = tuple[Sequence[Outcome], Sequence[Outcome]]
 
 
@@ -30,6 +31,11 @@ class Reach(NamedTuple):
     reached: int
     of: int
     each: tuple[tuple[float, bool], ...]
+
+    @property
+    def censored(self) -> int:
+        """Seeds that were never there, of which the last step is known and no more."""
+        return self.of - self.reached
 
     @property
     def bound(self) -> bool:
@@ -73,7 +79,20 @@ def _corrupted(scores: Scores, arm: Arm, severity: int | None) -> dict[int, list
 def mean(scores: Scores, arm: Arm, metric: str, at: At = CLEAN) -> Interval | None:
     """A number that is no share of images, over seeds alone; no bounds with one seed."""
     found = number(scores, arm, metric, at)
-    return over_seeds([each.value for each in found.values()]) if found else None
+    return alone(metric, [each.value for each in found.values()]) if found else None
+
+
+def alone(metric: str, values: Sequence[float]) -> Interval:
+    """Mean over seeds with Student's interval, of a loss or calibration error on the logarithm.
+
+    m exp(-h / m) .. m exp(h / m), h being half of Student's interval: a number that is never below
+    0 has no bound there either, and near to its mean both intervals are the same.
+    """
+    told = over_seeds(values)
+    if metric not in NEVER_BELOW or told.low == told.high or told.value <= 0:
+        return told
+    reach = math.exp((told.high - told.value) / told.value)
+    return Interval(told.value, told.value / reach, told.value * reach)
 
 
 def steps(scores: Scores, arm: Arm, at: At = CLEAN) -> Reach | None:

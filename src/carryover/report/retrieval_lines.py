@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from carryover.measure.statistics import Interval
 from carryover.report.retrieval_names import UNTRAINED, look, name, ordered
 from carryover.report.retrieval_scores import (
+    CLEAN,
     NEAREST,
     RANDOM,
     Arm,
@@ -16,6 +17,7 @@ from carryover.report.retrieval_scores import (
     arms,
     images,
     main,
+    numbers,
     seeds,
 )
 from carryover.report.sequence_grid import key, reach
@@ -85,12 +87,28 @@ def over(scores: Scores, every: Sequence[Arm]) -> str:
     return f"{n} test images and {' or '.join(map(str, counts))} seeds"
 
 
-def over_seeds_alone(counts: Iterable[int]) -> str:
-    """What intervals of numbers that are no shares of images are over."""
+def diverged_said(scores: Scores) -> str:
+    """A sentence on trainings that diverged; "" where none did."""
+    said = []
+    for arm in ordered(arms(scores)):
+        flags = numbers(scores, arm, "diverged", "train").get(CLEAN, {})
+        count = sum(flag.value > 0 for flag in flags.values())
+        if count:
+            said.append(f"{arm.item}, {arm.dataset}, {name(arm)} ({count} of {len(flags)} seeds)")
+    if not said:
+        return ""
+    return (
+        f"Diverged: {'; '.join(said)}. From there on such a network counts as one that names the "
+        "first class for every image, and it has no loss and no ECE."
+    )
+
+
+def over_seeds_alone(counts: Iterable[int], scale: str = "") -> str:
+    """What intervals of numbers that are no shares of images are over; `scale`: of what."""
     known = sorted(set(counts) - {0})
     if known in ([], [1]):
         return "no bars: one seed"
-    return f"bars: 95 % interval over {' or '.join(map(str, known))} seeds alone"
+    return f"bars: 95 % interval{scale} over {' or '.join(map(str, known))} seeds alone"
 
 
 def apart(known: Iterable[float], factor: float) -> list[float]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from carryover.report.figures import GREY, ramp
+from carryover.report.figures import GREY
 from carryover.report.retrieval_scores import (
     ACCESS,
     NEAREST,
@@ -20,11 +20,11 @@ CONTROLS = {  # by control: the access at which it is at home, and its name
     "none": (PLAIN, "plain"),
     "parameters": (PLAIN, "as many parameters added"),
     "more-images": (PLAIN, "memory as training images"),
-    "corpus": (PLAIN, "pretrained on the corpus"),
+    "corpus": (PLAIN, "pretrained by BYOL"),
     "simclr": (PLAIN, "pretrained by SimCLR"),
     "probe": (PLAIN, "probe of the features"),
     "vote": (NEAREST, "vote of the neighbours"),
-    "labels": (NEAREST, "labels in the rows"),
+    "labels": (NEAREST, "labels in the entries"),
     "labels-as-keys": (NEAREST, "labels as keys"),
     "labels-as-values": (NEAREST, "labels as values"),
     "clean-query": (NEAREST, "query without noise"),
@@ -105,8 +105,3 @@ def look(arm: Arm) -> dict[str, Any]:
     if arm.control == "none":
         return LINES[arm.access]
     return LOOKS.get(arm.control, OTHER)
-
-
-def shades(count: int) -> list[str]:
-    """Colours of an ordered series, dark to light."""
-    return ramp(count, 0.1)

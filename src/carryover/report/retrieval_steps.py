@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from carryover.measure.statistics import Interval
 from carryover.report.adapt_intervals import over_seeds
 from carryover.report.figures import GREY, per_cent, style
-from carryover.report.retrieval_intervals import accuracy
+from carryover.report.retrieval_intervals import accuracy, alone
 from carryover.report.retrieval_lines import apart, arm_keys, banded, over, share_heights
 from carryover.report.retrieval_names import look, ordered
 from carryover.report.retrieval_scores import (
@@ -139,7 +139,7 @@ def _losses(axis: Axes, scores: Scores, place: Place) -> bool:
 
 def _loss(scores: Scores, arm: Arm) -> dict[float, Interval]:
     return {
-        float(at.step): over_seeds([each.value for each in found.values()])
+        float(at.step): alone("curve_loss", [each.value for each in found.values()])
         for at, found in numbers(scores, arm, "curve_loss", "train").items()
         if at.step is not None
     }

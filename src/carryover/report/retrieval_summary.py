@@ -8,7 +8,7 @@ from typing import Any
 from carryover.measure.statistics import Interval
 from carryover.report.retrieval_gains import Gain
 from carryover.report.retrieval_intervals import Reach, accuracy, corrupted, mean, noise_cost, steps
-from carryover.report.retrieval_lines import over
+from carryover.report.retrieval_lines import diverged_said, over
 from carryover.report.retrieval_names import base, name, ordered
 from carryover.report.retrieval_scores import (
     NEAREST,
@@ -46,7 +46,7 @@ def summarise(scores: Scores) -> dict[str, Any]:
             made |= {"corrupted_accuracy": _rounded(worse)} if worse else {}
             found = steps(scores, arm)
             if found:
-                made["steps_to_080"] = _rounded(found.interval)
+                made["steps_to_080"] = _reach(found)
                 made["reached_080"] = {"value": round(found.reached / found.of, 6)}
             if made:
                 summary.setdefault(", ".join(place), {})[name(arm, crowd)] = made
@@ -55,6 +55,13 @@ def summarise(scores: Scores) -> dict[str, Any]:
 
 def _noise_key(at: At) -> str:
     return f"accuracy, noise {at.noise:g}" if at.noise else "accuracy"
+
+
+def _reach(found: Reach) -> dict[str, float]:
+    """Steps with their interval; a lower bound has none, but the number of seeds never there."""
+    if found.bound:
+        return {"value": round(found.interval.value, 6), "censored": found.censored}
+    return _rounded(found.interval) | {"censored": 0}
 
 
 def _rounded(interval: Interval) -> dict[str, float]:
@@ -66,13 +73,13 @@ def headline(summary: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]
     lines = []
     for place, by_arm in summary.items():
         for arm, found in by_arm.items():
-            there = found.get("reached_080", {}).get("value", 1.0)
+            bound = found.get("steps_to_080", {}).get("censored", 0) > 0
             lines.append(
                 [
                     place,
                     arm,
                     percent(Interval(**found["accuracy"])) if "accuracy" in found else "",
-                    ("at least " if there < 1 else "") + f"{found['steps_to_080']['value']:.3g}"
+                    ("at least " if bound else "") + f"{found['steps_to_080']['value']:.3g}"
                     if "steps_to_080" in found
                     else "",
                     told_percent(Interval(**found["area"])) if "area" in found else "",
@@ -98,6 +105,7 @@ def reading(scores: Scores, settings: Sequence[str]) -> str:
         f"Square brackets: 95 % intervals over {over(scores, known)}"
         + ("." if several > 1 else "; one seed says nothing about other seeds."),
         " ".join(settings),
+        diverged_said(scores).strip(),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -113,7 +121,8 @@ def _of_place(scores: Scores, place: Place, found: Sequence[Gain]) -> list[str]:
     nearest, without = main(scores, place, NEAREST), plain(place)
     if nearest is None or accuracy(scores, without) is None:
         return []
-    shown = [without, nearest, nearest._replace(control="vote"), main(scores, place, RANDOM)]
+    untrained = [nearest._replace(control="vote"), without._replace(control="probe")]
+    shown = [without, nearest, main(scores, place, RANDOM), *untrained]
     told = {
         name(arm): percent(interval) for arm in shown if arm and (interval := accuracy(scores, arm))
     }
@@ -122,11 +131,29 @@ def _of_place(scores: Scores, place: Place, found: Sequence[Gain]) -> list[str]:
         + ", ".join(f"{arm} {value}" for arm, value in told.items())
         + " %."
     ]
+    said += _untrained(scores, [nearest, without], untrained)
     said += _gained(found, nearest, without)
     said += _steps(steps(scores, without), steps(scores, nearest))
     said += _controls(scores, place, nearest)
     said += _robust(scores, [without, nearest])
     return said
+
+
+def _untrained(scores: Scores, trained: Sequence[Arm], untrained: Sequence[Arm]) -> list[str]:
+    """Whether any network is better than the best that the features give without one."""
+    best = {arm: told.value for arm in untrained if (told := accuracy(scores, arm))}
+    if not best:
+        return []
+    highest = max(best, key=lambda arm: best[arm])
+    above = [
+        base(arm)
+        for arm in trained
+        if (told := accuracy(scores, arm)) and told.value > best[highest]
+    ]
+    return [
+        f"Above {name(highest)}, which trains no network ({100 * best[highest]:.1f} %): "
+        f"{' and '.join(above) or 'neither'}."
+    ]
 
 
 def _gained(found: Sequence[Gain], nearest: Arm, without: Arm) -> list[str]:

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from carryover.measure.statistics import Interval
-from carryover.report.adapt_intervals import over_seeds
 from carryover.report.retrieval_gains import MEASURES, Gain
 from carryover.report.retrieval_intervals import (
     Reach,
     accuracy,
+    alone,
     corrupted,
     mean,
     noise_cost,
     steps,
 )
-from carryover.report.retrieval_lines import over
+from carryover.report.retrieval_lines import diverged_said, over
 from carryover.report.retrieval_names import name, ordered
 from carryover.report.retrieval_published import Printed
 from carryover.report.retrieval_scores import (
@@ -55,7 +55,8 @@ def results(scores: Scores) -> Table:
         "(geometric mean over seeds; at least: some seed never was there). Area under the accuracy "
         "curve, per cent of the highest possible; mean accuracy under all corruptions, over images "
         "and seeds; calibration error (ECE) in points and loss (NLL), all three over seeds alone "
-        "but for the corruptions'. n: test images."
+        "but for the corruptions', those of ECE and NLL on the logarithm, since neither is below "
+        f"0. n: test images. {diverged_said(scores)}".rstrip()
     )
     header = [*KEYS, "accuracy", "steps to 80 %", "area", "corrupted", "ECE", "NLL", "n", "seeds"]
     return Table(title, header, lines)
@@ -200,7 +201,7 @@ def training(scores: Scores) -> Table:
         [*_keys(scores, arm), *(_trained(scores, arm).get(metric, DASH) for metric in names)]
         for arm in known
     ]
-    title = f"Preset {scores.preset}: what training took, mean over seeds."
+    title = f"Preset {scores.preset}: what training took, mean over seeds (diverged: their share)."
     return Table(title, [*KEYS, *(metric.replace("_", " ") for metric in names)], lines)
 
 
@@ -237,7 +238,7 @@ def cells_csv(every: Sequence[Scores]) -> str:
             for (split, metric), ats in metrics.items():
                 for at, found in ats.items():
                     place = [scores.preset, *arm, *at]
-                    told = over_seeds([each.value for each in found.values()])
+                    told = alone(metric, [each.value for each in found.values()])
                     if metric in SHARES:
                         told = accuracy(scores, arm, at, metric) or told
                     n = next(iter(found.values())).n

@@ -1,7 +1,7 @@
-"""Which rows of the retrieval store each image is handed: the nearest, random ones, or one row.
+"""Which entries of the memory each image is handed: the nearest, random ones, or one of them.
 
-An image that is stored itself is never handed its own row, nor counted among those it may draw:
-`own_rows` says which row that is.
+An image that is stored itself is never handed its own entry, nor counted among those it may draw:
+`own_rows` says which one that is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from carryover.errors import DataError
 from carryover.files import DIGEST_LETTERS, write_bytes
-from carryover.solve.neighbours import Neighbours, neighbours
+from carryover.solve.neighbours import Neighbours, neighbours, votes
 from carryover.solve.store import Store
 
 FORMAT = "1"  # of kept neighbours
@@ -25,7 +25,7 @@ TILE = 1 << 22  # random numbers at once (16 MB)
 
 
 def own_rows(store: Store, ids: Int64[Tensor, " n"], source: str) -> Int64[Tensor, " n"]:
-    """The row of the store that shows each image itself, -1 where none does.
+    """The entry of the memory that shows each image itself, -1 where none does.
 
     Args:
         ids, source: of the images that ask, as `Store` has them.
@@ -41,7 +41,7 @@ def own_rows(store: Store, ids: Int64[Tensor, " n"], source: str) -> Int64[Tenso
 def nearest(
     store: Store, queries: Float[Tensor, "n d"], own: Int64[Tensor, " n"], k: int
 ) -> Neighbours:
-    """The k rows nearest to each query (Euclidean), the nearest first, its own image left out.
+    """The k entries nearest to each query (Euclidean), the nearest first, its own image left out.
 
     The first so many of them are the nearest for a smaller k.
 
@@ -64,18 +64,28 @@ def _refuse(store: Store, own: Int64[Tensor, " n"], k: int) -> int:
     spare = int(bool((own >= 0).any()))
     most = len(store) - spare
     if not 1 <= k <= most:
-        rows = f"{most} rows of the retrieval store"
-        rows += " that are not a query's own image" if spare else ""
-        raise DataError(
-            f"k: expected 1 to the {rows}, got {k}; ask for fewer neighbours or store more images"
-        )
+        entries = f"{most} entries of the memory"
+        entries += " that are not a query's own image" if spare else ""
+        raise DataError(f"k: expected 1 to the {entries}, got {k}; take fewer or store more images")
     return spare
+
+
+def voted(store: Store, found: Neighbours, classes: int) -> Int64[Tensor, " n"]:
+    """The class of most neighbours, each counting one.
+
+    Of classes with as many votes the one whose neighbours' similarities (distances with a minus)
+    have the greatest sum, which are the nearer ones; where these are equal too, the smallest.
+    """
+    counts = votes(found, store.labels, classes, None)
+    sums = torch.zeros_like(counts).scatter_add_(1, store.labels[found.ids], found.similarities)
+    most = counts == counts.amax(1, keepdim=True)
+    return sums.masked_fill(~most, float("-inf")).argmax(1)
 
 
 def sampled(
     store: Store, own: Int64[Tensor, " n"], k: int, generator: torch.Generator
 ) -> Int64[Tensor, "n k"]:
-    """k different rows for each image, drawn for itself, its own image left out.
+    """k different entries for each image, drawn for itself, its own image left out.
 
     Every call draws anew: the generator moves on by n times m numbers.
 
@@ -94,9 +104,9 @@ def sampled(
 
 
 def entry_zero(count: int, k: int, device: torch.device | None = None) -> Int64[Tensor, "n k"]:
-    """k times row 0 for each image: the published fault of the sampled variant.
+    """k times entry 0 for each image: the published fault of the sampled variant.
 
-    There rows are drawn from an axis of length 1, so every draw is 0.
+    There entries are drawn from an axis of length 1, so every draw is 0.
     """
     return torch.zeros(count, k, dtype=torch.int64, device=device)
 
@@ -110,8 +120,8 @@ def kept(
 ) -> Int64[Tensor, "n k"]:
     """The ids of `nearest`, looked for once and then read from a file.
 
-    The file is named after the content of queries, features and own rows, so neither other weights
-    nor other images ever see it; stores that differ in their contents alone share it.
+    The file is named after the content of queries, features and own entries, so neither other
+    weights nor other images ever see it; memories that differ in their contents alone share it.
 
     Args:
         folder: where the files are; anything in it may be deleted at any time.

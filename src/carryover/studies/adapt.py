@@ -5,7 +5,7 @@ Zero-shot, a linear probe on stored embeddings, and training parts of the encode
 class-balanced shares of the training images. ``dvc repro adapt@probe`` writes
 ``reports/adapt/runs/probe/rows.jsonl``: accuracy and calibration on the test images by method,
 share and seed, and of encoders that trained the zero-shot accuracy on all sets, which is what
-adapting has cost.
+adapting has cost; and below ``data/checkpoints/adapt`` the encoders adapted on the largest share.
 
 Source: ``ayak2002/EC523_Chopped``, folder CLIP, at 00bc0f7.
 """
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from carryover import run
+from carryover import checkpoints, run
 from carryover.adapt_measures import (
     Numbers,
     by_solver,
@@ -32,11 +32,20 @@ from carryover.adapt_measures import (
     zero_shot,
 )
 from carryover.adapt_start import Start, load_start
-from carryover.adapt_training import chosen_rows, held_out, item_of, refuse_unfit, train
+from carryover.adapt_training import (
+    FAULTS,
+    adapted,
+    chosen_rows,
+    held_out,
+    item_of,
+    refuse_unfit,
+    train,
+)
 from carryover.config.adapt import Adapt
 from carryover.errors import Diverged
-from carryover.parallel import end_round, own, spread
+from carryover.parallel import compute
 from carryover.rows import Row, write_rows
+from carryover.scratch import Scratch, alone
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -79,28 +88,20 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         "precision": study.precision,
     }
     about = {"torch": torch.__version__, "device": device.type, "embedded": start.embedded}
-    scratch = run.Scratch(context.stage, made_from | about)
+    scratch = Scratch(context.stage, made_from | about)
     processes = run.workers() if device.type == "cpu" else 0
 
     def work(cell: Cell) -> Numbers:
         return numbers(params, start, cell, rates, scratch.folder)
 
-    with run.alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
-        done = scratch.cells()
+    with alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
         started = time.monotonic()
         tried, reported = cells(study, item)
-        waiting = [cell for cell in [*tried, *reported] if cell.name not in done]
-        total = len(tried) + len(reported)
         rates: dict[tuple[str, float], float] = {}
-        with run.progress(context.stage, total, total - len(waiting)) as advance:
-            for several in (tried, reported):
-                rates = chosen_rates(study, tried, done) if several is reported else {}
-                left = [cell for cell in own(several) if cell.name not in done]
-                for cell, found in spread(work, left, processes):
-                    scratch.add(cell.name, found)
-                    done[cell.name] = found
-                    advance()
-                end_round(sum(c.name not in done for c in several), last=several is reported)
+        with run.progress(context.stage, len(tried) + len(reported)) as advance:
+            found = compute(tried, work, scratch, processes, advance, last=False)
+            rates = chosen_rates(study, tried, found)
+            found = compute(reported, work, scratch, processes, advance)
         rows = [
             Row(
                 study="adapt",
@@ -114,14 +115,16 @@ def stage(params: Params, item: str, context: run.Context) -> None:
                 **made_from,
             )
             for cell in reported
-            for dataset, split, metric, value, n in done[cell.name]
+            for dataset, split, metric, value, n in found[cell.name]
         ]
         context.refuse_edited()
         write_rows(RUNS / item / "rows.jsonl", rows)
+        kept = [file_of(scratch.folder, cell) for cell in reported if is_kept(study, cell)]
+        checkpoints.keep(kept, "adapt", item)
         scratch.clear()
         seconds = time.monotonic() - started
         facts = {"device": device.type, "torch": torch.__version__}
-        run.log(context.stage, {"cells": len(waiting), "seconds": seconds, **facts})
+        run.log(context.stage, {"cells": len(reported), "seconds": seconds, **facts})
 
 
 def cells(study: Adapt, item: str) -> tuple[list[Cell], list[Cell]]:
@@ -179,7 +182,7 @@ def numbers(
     rates: dict[tuple[str, float], float],
     folder: Path,
 ) -> Numbers:
-    """What one cell gives."""
+    """What one cell gives; its encoder goes to a file in `folder`."""
     study = params.adapt
     if cell.method == "zero-shot":
         return zero_shot(study, start)
@@ -189,7 +192,7 @@ def numbers(
     if cell.method == "probe-logistic":
         return by_solver(study, start, examples, cell.partition, validation)
     random = run.generator(params.seed, f"adapt/weights/{place}")
-    snapshot = folder / f"{cell.name.replace('/', '-')}.pt"
+    snapshot = file_of(folder, cell).with_suffix(".pt")
     if cell.lr:
         kept, held = held_out(study, examples, cell.partition, validation)
         less, held_images = examples.take(kept), examples.take(held)
@@ -201,6 +204,9 @@ def numbers(
         return measured(study, trained, seen, held_images.labels, "validation")
     lr = rates.get((cell.method, cell.partition), study.lrs[item_of(cell.method)][0])
     trained = train(study, start, cell.method, examples, classes, lr, random, snapshot)
+    if is_kept(study, cell):
+        about = axes(study, cell, study.dataset, "test")
+        checkpoints.write(file_of(folder, cell), adapted(study, start, about, trained))
     seen = embeddings_of(trained, start.test)
     fitted = embeddings_of(trained, examples)
     return [
@@ -211,6 +217,17 @@ def numbers(
         (study.dataset, "train", "lr", lr, len(examples)),
         (study.dataset, "train", "diverged", float(trained.diverged), len(examples)),
     ]
+
+
+def file_of(folder: Path, cell: Cell) -> Path:
+    """Where a cell's encoder is kept until all are trained."""
+    return folder / f"{cell.name.replace('/', '-')}.safetensors"
+
+
+def is_kept(study: Adapt, cell: Cell) -> bool:
+    """Whether the encoder is kept: of the largest share, adapted without a fault on purpose."""
+    trains = cell.method not in (*WITHOUT_RATE, *FAULTS)
+    return trains and cell.partition == max(study.partitions)
 
 
 WITHOUT_RATE = ("zero-shot", "probe-logistic")

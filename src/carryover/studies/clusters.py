@@ -47,6 +47,7 @@ from carryover.prepare import refuse_stale
 from carryover.pretrain import supervised
 from carryover.report.tables import to_csv
 from carryover.rows import Row, write_rows
+from carryover.scratch import Scratch, alone
 from carryover.subsets import Part, load_part, refuse_fractions, subset
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     }
     about = {"torch": torch.__version__, "device": device.type}
     data = {name: part.data for name, part in parts.items()}
-    scratch = run.Scratch(context.stage, made_from | about | {"data": data})
+    scratch = Scratch(context.stage, made_from | about | {"data": data})
 
     def work(cell: Cell) -> Scores:
         part = parts[cell.images]
@@ -107,7 +108,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         return of_channels(study, network, part, rows, device)
 
     with (
-        run.alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"),
+        alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"),
         threadpool_limits(1),
     ):
         done = scratch.cells()

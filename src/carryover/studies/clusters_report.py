@@ -1,6 +1,6 @@
 """The clustering study's tables, figures and summary, from its rows and the cut study's FR rows.
 
-``dvc repro clusters-report`` writes ``reports/clusters/``: ``summary.json`` (what ``dvc metrics
+``dvc repro cuts-report`` also writes ``reports/clusters/``: ``summary.json`` (what ``dvc metrics
 diff`` compares), ``clusters.csv`` (every score), ``clusters.md`` and ``clusters.tex``, and as SVG
 and PNG ``box`` (agglomerative scores), ``predict``, ``tsne`` and ``rank``. Takes 8 s.
 """

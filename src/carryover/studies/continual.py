@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from carryover import run
+from carryover import checkpoints, run
 from carryover.config.continual import Continual
 from carryover.continual_drawn import NAME as DRAWN
 from carryover.continual_drawn import Number, is_drawn, write_drawn
 from carryover.continual_features import fitted
 from carryover.continual_layers import FOLDER, write_layers
 from carryover.continual_measures import (
+    adapted,
     measured,
     predictions,
     score,
-    write_checkpoint,
     write_predictions,
 )
 from carryover.continual_rates import Place, candidates, chosen, to_try
@@ -43,8 +43,9 @@ from carryover.continual_similarity import Layers, along, compared_rows, layers_
 from carryover.continual_similarity import untrained as compare_untrained
 from carryover.continual_start import Start, load_start, pool_name
 from carryover.continual_training import Cell, train
-from carryover.parallel import end_round, own, spread
+from carryover.parallel import compute, end_round, own, spread
 from carryover.rows import Row, write_rows
+from carryover.scratch import Scratch, alone
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -73,20 +74,20 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         "weights": {name: encoder.weights for name, encoder in start.encoders.items()},
     }
     about = {"torch": torch.__version__, "device": device.type}
-    scratch = run.Scratch(context.stage, made_from | about)
+    scratch = Scratch(context.stage, made_from | about)
     processes = run.workers() if device.type == "cpu" else 0
 
     def work(cell: Cell) -> Any:
         return numbers(params, start, before, cell, rates, scratch.folder)
 
-    with run.alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
+    with alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
         done = scratch.cells()
         started = time.monotonic()
         reported = cells(study, item)
         rates: dict[Place, float] = {}
         might = candidates(study, item)
-        before_this, most = len(done), len(reported) + len(might)
-        with run.progress(context.stage, most, before_this) as advance:
+        tried = sum(cell.name in done for cell in might)
+        with run.progress(context.stage, len(reported) + len(might), tried) as advance:
             ours = set(own(might, unit_of))
             while left := [cell for cell in to_try(study, item, done) if cell in ours]:
                 for cell, made in spread(work, left, processes):
@@ -95,14 +96,10 @@ def stage(params: Params, item: str, context: run.Context) -> None:
                     advance()
             end_round(len(to_try(study, item, done)), last=False)
             rates = chosen(study, item, done)
-            left = [cell for cell in own(reported, unit_of) if cell.name not in done]
-            for _ in range(most - len(done) - len(left)):  # rates that need not be tried
-                advance()
-            for cell, made in spread(work, left, processes):
-                scratch.add(cell.name, made)
-                done[cell.name] = made
-                advance()
-            end_round(sum(cell.name not in done for cell in reported))
+            for _ in range(sum(cell.name not in done for cell in might)):
+                advance()  # rates that need not be tried
+            whole = partial(kept_files, folder=scratch.folder)
+            done = compute(reported, work, scratch, processes, advance, unit_of, whole=whole)
         row = partial(Row, study="continual", preset=study.preset, precision="float32")
         row = partial(row, params=context.params, source=context.source)
         found: dict[Cell, list[Number]] = {  # from their JSON, where they may be lists
@@ -137,7 +134,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         scratch.clear()
         seconds = time.monotonic() - started
         facts = {"device": device.type, "torch": torch.__version__}
-        run.log(context.stage, {"cells": len(done) - before_this, "seconds": seconds, **facts})
+        run.log(context.stage, {"cells": len(reported), "seconds": seconds, **facts})
 
 
 def cells(study: Continual, item: str) -> list[Cell]:
@@ -204,7 +201,8 @@ def numbers(
     told = {"freeze": "", **axes(study, cell)}
     write_predictions(folder / f"{cell.slug}.parquet", predictions(trained, pool, told))
     if cell.seed == 0:
-        write_checkpoint(folder / f"{cell.slug}.safetensors", trained.network)
+        kept = adapted(study, start, cell, axes(study, cell), trained.network)
+        checkpoints.write(folder / f"{cell.slug}.safetensors", kept)
         if arm.trains != "frozen" and not trained.diverged:
             about = {"item": arm.trains, "data": pool.data, "cell": axes(study, cell)}
             image = trained.network.get_submodule("image")
@@ -255,6 +253,12 @@ def before_training(params: Params, start: Start, row: Callable[..., Row]) -> li
         row(item="partly", cell=cell | at, split=split, metric=metric, value=value, n=n, **made)
         for split, metric, at, value, n in compare_untrained(params, start, stream, name)
     ]
+
+
+def kept_files(cell: Cell, folder: Path) -> bool:
+    """Whether the predictions and weights of a finished training are there still."""
+    names = [f"{cell.slug}.parquet", *([f"{cell.slug}.safetensors"] if cell.seed == 0 else [])]
+    return all((folder / name).exists() for name in names)
 
 
 def keep(folder: Path, item: str, reported: Sequence[Cell]) -> None:

@@ -4,7 +4,8 @@ A network pretrained on source classes is cut at each depth; what lies before th
 lies behind is reset (FR, R), kept (F, none) or removed (FT), and the result is trained on a share
 of the target classes' images. ``dvc repro cuts@fr`` writes ``reports/cuts/runs/fr/rows.jsonl``:
 accuracy on train, validation and test images and the number of updates for each fraction, cut and
-repeat. The mini preset's six settings take about two minutes and 1 GB on two cores.
+repeat; and below ``data/checkpoints/cuts`` the networks of the largest fraction's first repeats.
+The mini preset's six settings take about two minutes and 1 GB on two cores.
 
 Source: ``tusharmanekar/mp-tl-study`` at 8c95619 and, for the seed era, 02c3591.
 """
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from carryover import run
+from carryover import checkpoints, run
 from carryover.adapt.cut import RULES
 from carryover.config.cuts import Cuts
 from carryover.measure.accuracy import correct
@@ -32,15 +33,17 @@ from carryover.prefix import Prefix, extended
 from carryover.prepare import refuse_stale
 from carryover.pretrain.supervised import PASS_ROWS, budget
 from carryover.rows import Row, read_rows, write_rows
+from carryover.scratch import Scratch, alone
 from carryover.stacked import fit_stacked
 from carryover.train import Outcome, cross_entropy, fit, in_precision
-from carryover.transfer import Task, Training, load_task, prepared, refuse_fractions
+from carryover.transfer import Task, Training, adapted, load_task, prepared, refuse_fractions
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
 
 BASELINE_CUT = -1  # as the released files have it
 RUNS = Path("reports/cuts/runs")
+KEPT_REPEATS = 3  # of the largest fraction, whose networks are kept
 STACKED_VALUES = 2**27  # numbers of one activation of networks trained together: 0.5 GB
 
 Cell = tuple[float, int, int]  # fraction, cut, repeat
@@ -61,12 +64,12 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         "data": task.data,
         "weights": weights,
     }
-    scratch = run.Scratch(
+    scratch = Scratch(
         context.stage, made_from | {"torch": torch.__version__, "device": device.type}
     )
     processes = run.workers() if device.type == "cpu" else 0
     refuse_fractions(study, task.labels[task.parts["train"]].cpu())
-    with run.alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
+    with alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
         done = same_under_fr(study, item, made_from) | scratch.cells()
         several = distinct_cells(study, item)
         waiting = [cell for cell in own(several, unit_of) if name(cell) not in done]
@@ -78,8 +81,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
                 prefix = extended(prefix, task.start, kept, study.precision, processes)
 
                 def work(unit: tuple[Cell, ...], prefix: Prefix = prefix) -> list[Numbers]:
-                    snapshot = scratch.folder / f"{name(unit[0]).replace('/', '-')}.pt"
-                    return train(params, item, task, prefix, unit, snapshot)
+                    return train(params, item, task, prefix, unit, scratch.folder)
 
                 together = units(study, item, task, prefix, list(cells_of_cut))
                 for unit, results in spread(work, together, processes):
@@ -107,15 +109,18 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         ]
         context.refuse_edited()
         write_rows(RUNS / item / "rows.jsonl", rows)
+        files = [file_of(scratch.folder, cell) for cell in several if is_kept(study, cell)]
+        # a published baseline's cells may be those of fr, which keeps their networks
+        checkpoints.keep((path for path in files if path.exists()), "cuts", item)
         scratch.clear()
         facts = {"device": device.type, "torch": torch.__version__}
         run.log(context.stage, {"cells": len(waiting), "seconds": seconds, **facts})
 
 
 def train(
-    params: Params, item: str, task: Task, prefix: Prefix, unit: Sequence[Cell], snapshot: Path
+    params: Params, item: str, task: Task, prefix: Prefix, unit: Sequence[Cell], folder: Path
 ) -> list[Numbers]:
-    """Train one cell, or several together; the numbers of each."""
+    """Train one cell, or several together; the numbers of each. Networks go to `folder`."""
     study = params.cuts
     trainings = [prepared(params, item, task, prefix, cell) for cell in unit]
     if len(trainings) > 1:
@@ -131,7 +136,12 @@ def train(
             study.precision,
         )
     else:
+        snapshot = file_of(folder, unit[0]).with_suffix(".pt")
         outcomes = [fit_one(study, trainings[0], snapshot)]
+    for cell, training in zip(unit, trainings, strict=True):
+        if is_kept(study, cell):
+            kept = adapted(study, item, task, prefix, cell, training)
+            checkpoints.write(file_of(folder, cell), kept)
     return [
         [
             *(
@@ -251,3 +261,13 @@ def same_under_fr(study: Cuts, item: str, made_from: dict[str, str]) -> dict[str
 def name(cell: Cell) -> str:
     """A cell's name in the scratch file."""
     return f"{cell[0]:g}/{cell[1]}/{cell[2]}"
+
+
+def file_of(folder: Path, cell: Cell) -> Path:
+    """Where a cell's network is kept until all are trained."""
+    return folder / f"{name(cell).replace('/', '-')}.safetensors"
+
+
+def is_kept(study: Cuts, cell: Cell) -> bool:
+    """Whether the trained network is kept."""
+    return cell[0] == max(study.fractions) and cell[2] < KEPT_REPEATS

@@ -1,11 +1,13 @@
 """Does looking up stored embeddings help an image classifier?
 
-A classifier attends to rows of a store: embeddings of images that a self-supervised network gives,
-those nearest to the image or some drawn at random. Beside it stand the same classifier without, and
-controls that change one thing each. ``dvc repro retrieval@resnet18`` writes
+A classifier attends to entries of a memory: embeddings of images that a self-supervised network
+gives, those nearest to the image or some drawn at random. Beside it stand the same classifier
+without, and controls that change one thing each. ``dvc repro retrieval@resnet18`` writes
 ``reports/retrieval/runs/resnet18/rows.jsonl``: accuracy on all test images at fixed steps and at
 the end, by noise and corruption, steps to 80 %, and what else `retrieval_measures` has; and
-``data/predictions/retrieval/resnet18/attention.parquet``, what some images look at.
+``data/predictions/retrieval/resnet18/attention.parquet``, what some images look at; and below
+``data/checkpoints/retrieval`` the encoders of models that began with pretrained weights. A training
+that diverges has rows too, up to where it did and as one that names a single class from there on.
 
 Source: ``alexchandler100/MAT_180`` at b60fed3.
 """
@@ -20,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from carryover import run
-from carryover.config.retrieval import RATES
+from carryover import checkpoints, run
+from carryover.config.retrieval import ACCESSES, STARTED
 from carryover.config.retrieval import Retrieval as Study
 from carryover.data.splits import expect_some, hold_out
-from carryover.errors import Diverged
-from carryover.parallel import end_round, own, spread
-from carryover.retrieval_arms import Cell, cells, control_of, rate_of
+from carryover.parallel import compute
+from carryover.retrieval_answers import accuracy_on
+from carryover.retrieval_arms import Cell, cells, control_of, lrs_of, rate_of
 from carryover.retrieval_lookup import lookup
 from carryover.retrieval_measures import (
     Number,
@@ -36,9 +38,11 @@ from carryover.retrieval_measures import (
     of_votes,
     write_attention,
 )
+from carryover.retrieval_models import adapted
 from carryover.retrieval_start import Start, load_start
-from carryover.retrieval_training import accuracy_on, rows_of, train
+from carryover.retrieval_training import rows_of, train
 from carryover.rows import Row, write_rows
+from carryover.scratch import Scratch, alone
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -63,31 +67,24 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         "precision": study.precision,
     }
     about = {"torch": torch.__version__, "device": device.type}
-    scratch = run.Scratch(context.stage, made_from | about)
+    scratch = Scratch(context.stage, made_from | about)
     processes = run.workers() if device.type == "cpu" else 0
 
     def work(cell: Cell) -> Facts:
-        snapshot = scratch.folder / f"{cell.name.replace('/', '@')}.pt"
+        snapshot = file_of(scratch.folder, cell).with_suffix(".pt")
         found = validated(params, start, item, cell) if cell.lr else None
         found = found or reported(params, start, item, cell, rates, snapshot)
         snapshot.unlink(missing_ok=True)
         return found
 
-    with run.alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
+    with alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
         started = time.monotonic()
         tried, final = cells(study, item)
-        done: dict[str, Facts] = scratch.cells()
+        rates: dict[str, float] = {}
         with run.progress(context.stage, len(tried) + len(final)) as advance:
-            for several in (tried, final):
-                rates = chosen_rates(study, item, tried, done)
-                left = [cell for cell in own(several) if cell.name not in done]
-                for _ in range(len(several) - len(left)):
-                    advance()
-                for cell, facts in spread(work, left, processes):
-                    scratch.add(cell.name, facts)
-                    done[cell.name] = facts
-                    advance()
-                end_round(sum(c.name not in done for c in several), last=several is final)
+            done = compute(tried, work, scratch, processes, advance, last=False)
+            rates = chosen_rates(study, item, tried, done)
+            done = compute(final, work, scratch, processes, advance)
         rows = [
             Row(
                 study="retrieval",
@@ -107,6 +104,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         context.refuse_edited()
         write_attention(PREDICTIONS / item / "attention.parquet", looked)
         write_rows(RUNS / item / "rows.jsonl", rows)
+        began = [cell for cell in final if control_of(study, cell).start]
+        checkpoints.keep((file_of(scratch.folder, cell) for cell in began), "retrieval", item)
         scratch.clear()
         seconds = time.monotonic() - started
         told = {"device": device.type, "torch": torch.__version__}
@@ -116,15 +115,15 @@ def stage(params: Params, item: str, context: run.Context) -> None:
 def chosen_rates(
     study: Study, item: str, tried: Sequence[Cell], done: Mapping[str, Facts]
 ) -> dict[str, float]:
-    """The rate of each access that validated best: accuracy, then the lower loss."""
+    """The rate of each access and pretrained start that validated best, of equals by the loss."""
     rates = {}
-    for rate in RATES:
+    for rate in (*ACCESSES, *STARTED):
         scores = [
             (done[cell.name]["accuracy"], -done[cell.name]["loss"], cell.lr)
             for cell in tried
             if rate_of(cell) == rate and cell.name in done
         ]
-        rates[rate] = max(scores)[2] if scores else study.training[item].lrs[rate][0]
+        rates[rate] = max(scores)[2] if scores else lrs_of(study, item, rate)[0]
     return rates
 
 
@@ -136,9 +135,8 @@ def validated(params: Params, start: Start, item: str, cell: Cell) -> Facts:
     labels = start.train.labels.cpu()[rows]
     kept, held = hold_out(labels, study.validation_fraction, random, True)
     expect_some(held, "retrieval.validation_fraction")
-    try:
-        trained = train(params, start, item, cell, cell.lr, rows[kept], None)
-    except Diverged:  # the worst that a rate can do
+    trained = train(params, start, item, cell, cell.lr, rows[kept], None)
+    if trained.diverged:  # the worst that a rate can do
         return {"accuracy": 0.0, "loss": math.inf}
     accuracy, loss = accuracy_on(params, start, trained, rows[held])
     return {"accuracy": accuracy, "loss": loss}
@@ -152,7 +150,10 @@ def reported(
     rates: Mapping[str, float],
     snapshot: Path,
 ) -> Facts:
-    """Train a cell, where there is something to train, and measure it."""
+    """Train a cell, where there is something to train, and measure it.
+
+    An encoder that it began as goes to a file beside the snapshot.
+    """
     control = control_of(params.retrieval, cell)
     attention: list[dict[str, Any]] = []
     if not control.trains:
@@ -162,10 +163,19 @@ def reported(
         lr = rates[rate_of(cell)]
         rows = rows_of(params, start, cell, control.more_images)
         trained = train(params, start, item, cell, lr, rows, snapshot)
-        found = numbers(params, start, cell, trained, lr, len(rows))
-        if (cell.access, cell.k, cell.control) == ("knn", params.retrieval.k, "none"):
+        if control.start:
+            kept = adapted(params.retrieval, start, item, cell, trained.record.model)
+            checkpoints.write(snapshot.with_suffix(".safetensors"), kept)
+        found = numbers(params, start, item, trained, lr, len(rows))
+        plain = (cell.access, cell.k, cell.control) == ("knn", params.retrieval.k, "none")
+        if plain and not trained.diverged:
             attention = of_attention(start, trained)
     return {"numbers": [number.fact() for number in found], "attention": attention}
+
+
+def file_of(folder: Path, cell: Cell) -> Path:
+    """Where an encoder is kept until all models are trained."""
+    return folder / f"{cell.name.replace('/', '@')}.safetensors"
 
 
 def axes(study: Study, cell: Cell, number: Number) -> dict[str, Any]:

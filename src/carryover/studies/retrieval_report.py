@@ -158,7 +158,8 @@ def settings(study: Study) -> list[str]:
         f"Updates: {updates}, in batches of {study.batch_size}.",
         "Learning rates are those that name most of "
         f"{100 * study.validation_fraction:g} % of the training images, held out for the first "
-        "seed, by the plain arm of each access; its other arms take the same."
+        "seed, by the plain arm of each access, whose other arms take the same, and by each arm "
+        "with pretrained weights for itself."
         if chosen
         else "Learning rates are given, none was chosen.",
     ]

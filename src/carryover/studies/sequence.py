@@ -6,8 +6,9 @@ come (what zero-shot ability is lost). ``dvc repro sequence@distill`` writes
 ``reports/sequence/runs/distill/rows.jsonl``: accuracies by method, order, seed, sets trained and
 set tested, with Transfer, Average, Last, forgetting and backward transfer, and the curves (mixed
 weights, tests on the way); ``tsne.csv`` beside it; every prediction,
-``data/predictions/sequence/distill/predictions.parquet``; and a few test images' embeddings,
-``features.parquet`` beside those.
+``data/predictions/sequence/distill/predictions.parquet``; a few test images' embeddings,
+``features.parquet`` beside those; and below ``data/checkpoints/sequence`` the models as they are
+tested at the end.
 
 Source: Zheng et al. 2023 (ZSCL); ``JuicedCooky/thesis``, folder mtil, at e88648b.
 """
@@ -16,22 +17,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from carryover import run
+from carryover import checkpoints, run
 from carryover.config.sequence import Sequence as Study
+from carryover.distributed import joined
 from carryover.files import write_text
-from carryover.parallel import end_round, own, spread
+from carryover.parallel import compute
 from carryover.report.tables import to_csv
 from carryover.rows import Row, write_rows
+from carryover.scratch import Scratch, alone
 from carryover.sequence_beside import MAP_COLUMNS, curve_numbers, curves, write_features
 from carryover.sequence_carried import Cell
 from carryover.sequence_measures import Number, numbers, write_predictions
 from carryover.sequence_methods import METHODS, needs_reference
-from carryover.sequence_runs import answers_of, ended_as, file_of, trained
+from carryover.sequence_runs import (
+    answers_of,
+    ended_as,
+    file_of,
+    followed,
+    kept_end,
+    trained,
+)
 from carryover.sequence_start import load_start
 
 if TYPE_CHECKING:
@@ -46,8 +57,9 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     """Run every (method, order, seed) of one item; write its rows and predictions."""
     torch.set_num_threads(1)
     study = params.sequence
-    device = run.device(run.chosen_device())
-    start = load_start(params, device, reference=needs_reference(study.methods[item]))
+    ranks = joined(run.device(run.chosen_device()))
+    device, reference = ranks.device, needs_reference(study.methods[item])
+    start = ranks.leader_first(lambda: load_start(params, device, reference, ranks))
     made_from = {
         "params": context.params,
         "source": context.source,
@@ -56,38 +68,34 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         "precision": study.precision,
     }
     about = {"torch": torch.__version__, "device": device.type, "embedded": start.embedded}
-    scratch = run.Scratch(context.stage, made_from | about)
-    of_rates = run.Scratch("sequence-rates", made_from | about | {"data": start.sets})  # all items'
-    processes = run.workers() if device.type == "cpu" else 0
+    about |= {"processes": str(ranks.count)} if ranks.count > 1 else {}
+    scratch = Scratch(context.stage, made_from | about)
+    of_rates = Scratch("sequence-rates", made_from | about | {"data": start.sets})  # all items'
+    processes = run.workers() if device.type == "cpu" and ranks.count == 1 else 0
 
     def work(cell: Cell) -> dict[str, float]:
+        ranks.told([vars(cell), rates])
         return trained(params, start, cell, rates, file_of(scratch.folder, cell))
 
-    with run.alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
+    if not ranks.leads:
+        followed(ranks, params, start, scratch.folder)
+        return
+
+    with alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
         started = time.monotonic()
         tried, reported = cells(study, item)
         rates: dict[str, float] = {}
-        found: dict[str, dict[str, dict[str, float]]] = {"tried": {}, "reported": {}}
         with run.progress(context.stage, len(tried) + len(reported)) as advance:
-            for what, several, kept in (
-                ("tried", tried, of_rates),
-                ("reported", reported, scratch),
-            ):
-                done = kept.cells()
-                rates = chosen_rates(study, tried, found["tried"])
-                left = [cell for cell in own(several) if cell.name not in done]
-                for _ in range(len(several) - len(left)):
-                    advance()
-                for cell, facts in spread(work, left, processes):
-                    kept.add(cell.name, facts)
-                    done[cell.name] = facts
-                    advance()
-                end_round(sum(c.name not in done for c in several), last=what == "reported")
-                found[what] = done
+            found = compute(tried, work, of_rates, processes, advance, last=False)
+            rates = chosen_rates(study, tried, found)
+            whole = partial(kept_end, folder=scratch.folder)
+            found = compute(reported, work, scratch, processes, advance, whole=whole)
+        ranks.told()
+        ranks.leave()
         ended = {cell: ended_as(cell, scratch.folder) for cell in reported}
         runs = {cell: answers_of(params, start, cell, ended[cell]) for cell in reported}
         beside = {
-            cell: curves(study, cell, runs[cell], each.curves if each else {})
+            cell: curves(study, start, cell, runs[cell], each.curves if each else {})
             for cell, each in ended.items()
         }
         rows = [
@@ -106,7 +114,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
             for number in [
                 *numbers(start, study.orders[cell.order], runs[cell], cell.method == "zero-shot"),
                 *curve_numbers(start, study.orders[cell.order], beside[cell]),
-                *of_training(found["reported"][cell.name]),
+                *of_training(found[cell.name]),
             ]
         ]
         context.refuse_edited()
@@ -124,6 +132,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         lines = write_features(PREDICTIONS / item / "features.parquet", params, start, mapped)
         write_text(RUNS / item / "tsne.csv", to_csv(MAP_COLUMNS, lines))
         write_rows(RUNS / item / "rows.jsonl", rows)
+        kept = [file_of(scratch.folder, cell) for cell, each in ended.items() if each]
+        checkpoints.keep((path.with_suffix(".safetensors") for path in kept), "sequence", item)
         scratch.clear()
         seconds = time.monotonic() - started
         told = {"device": device.type, "torch": torch.__version__}

@@ -134,8 +134,11 @@ def figures_of(
 def settings(study: Study) -> list[str]:
     """Sentences on the protocol: budget, how rates are chosen, faults that are on."""
     chosen = any(len(rates) > 1 for rates in study.lrs.values())
+    length = f"Updates of each set: {study.updates}"
+    if study.epochs:
+        length = f"Passes over each set's images: {study.epochs},"
     said = [
-        f"Updates of each set: {study.updates} in batches of {study.batch_size}.",
+        f"{length} in batches of {study.batch_size}.",
         "The learning rate is the one by which plain fine-tuning names most of "
         f"{100 * study.validation_fraction:g} % of each set's training images, held out for the "
         "first seed and order; all methods take it."

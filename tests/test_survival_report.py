@@ -1,0 +1,186 @@
+"""The report on what survived, from rows made here."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carryover.errors import DataError
+from carryover.report import survival_kept, survival_mixing, survival_summary, survival_tables
+from carryover.report.survival_files import remake, write_report
+from carryover.report.survival_scores import Kind, Scores, found, from_rows, mean, models, starts
+from carryover.rows import Row, write_rows
+
+TUNED = Kind("adapt", "unfreeze", "unfreeze-all", "digits")
+CUT = Kind("cuts", "fr", "cut 10", "digits")
+
+
+def row(kind: Kind, metric: str, value: float, seed: int | None = 0, **axes: Any) -> Row:
+    cell = kind._asdict() | axes | ({} if seed is None else {"seed": seed})
+    digests = ("d", "w", "p", "s")
+    return Row("survival", "all", "mini", cell, "test", metric, value, 100, *digests, "float32")
+
+
+def rows() -> list[Row]:
+    made = []
+    for seed, share in enumerate((0.2, 0.4)):
+        for by, more in (("own", 0.0), ("probe", 0.5), ("neighbours", 2.0)):
+            made.append(row(TUNED, "kept", share + more, seed, by=by))
+        made.append(row(TUNED, "cka", 0.8, seed, layer="embedding"))
+        made.append(row(TUNED, "distance", 0.1, seed, layer="all"))
+        for mix, source, target in ((0.0, 0.5, 0.6), (0.5, 0.55, 0.7), (1.0, 0.3, 0.9)):
+            at = {"mix": mix, "by": "own", "dataset": "letters"}
+            made.append(row(TUNED, "mixed_accuracy", source, seed, role="source", **at))
+            made.append(row(TUNED, "mixed_accuracy", target, seed, role="target", **at))
+    made += [
+        row(Kind("cuts", "fr", f"cut {cut}", "digits"), "kept", 1.0, 0, by="probe")
+        for cut in (10, 2)
+    ]
+    made.append(row(Kind("cuts", "baseline", "scratch", "digits"), "kept", 0.1, 0, by="probe"))
+    began = Kind("adapt", "start", "clip-nano", "digits")
+    at = {"role": "source", "by": "own"}
+    made.append(row(began, "accuracy", 0.5, None, dataset="letters", **at))
+    made.append(row(began, "accuracy", 0.7, None, dataset="shapes", **at))
+    return made
+
+
+@pytest.fixture
+def scores() -> Scores:
+    return from_rows(rows(), "mini")
+
+
+def test_kinds_stand_in_order_and_numbers_by_size(scores: Scores) -> None:
+    assert [kind.name for kind in models(scores)] == [
+        "unfreeze-all",
+        *("fr, cut 2", "fr, cut 10", "scratch"),
+    ]
+    assert [kind.method for kind in starts(scores)] == ["clip-nano"]
+
+
+def test_a_mean_is_over_seeds_with_students_interval(scores: Scores) -> None:
+    told = mean(scores, TUNED, "kept", by="own")
+    assert told is not None
+    assert told.value == pytest.approx(0.3)
+    # two seeds 0.1 to each side of the mean: 12.706 sqrt(0.02) / sqrt(2)
+    assert told.high - told.value == pytest.approx(1.2706, abs=1e-3)
+    assert mean(scores, TUNED, "ece") is None
+
+
+def test_a_mean_over_sets_weighs_each_alike(scores: Scores) -> None:
+    (began,) = starts(scores)
+    told = mean(scores, began, "accuracy", role="source", by="own")
+    assert told is not None
+    assert (told.value, told.low, told.high) == pytest.approx((0.6, 0.6, 0.6))
+    assert len(found(scores, began, "accuracy")) == 2
+
+
+def test_the_table_has_a_dash_where_nothing_was_measured(scores: Scores) -> None:
+    table = survival_tables.kept(scores)
+    assert table.header[4:] == ["untaught", "probe", "kNN", "CKA", "distance", "n", "seeds"]
+    dash = survival_tables.DASH
+    cells = ["cuts", "fr", "cut 2", "digits", dash, "1.00", dash, dash, dash, "0", "1"]
+    assert table.lines[1] == cells
+    assert table.lines[0][4].startswith("0.30 [")
+    assert "chance" in table.title
+
+
+def test_the_csv_has_every_number(scores: Scores) -> None:
+    lines = list(csv.DictReader(survival_tables.every_csv(scores).splitlines()))
+    assert len(lines) == 5 + 6 + 3 + 2
+    (half,) = [line for line in lines if (line["mix"], line["role"]) == ("0.5", "source")]
+    assert (half["method"], half["value"], half["seeds"]) == ("unfreeze-all", "0.55", "2")
+
+
+def test_the_curve_goes_from_the_start_to_the_model(scores: Scores) -> None:
+    assert survival_mixing.curve_of(scores, TUNED) == (
+        pytest.approx([0.5, 0.55, 0.3]),
+        pytest.approx([0.6, 0.7, 0.9]),
+    )
+    assert survival_mixing.curve_of(scores, CUT) is None
+
+
+def test_a_model_that_does_not_move_has_no_curve() -> None:
+    still = [
+        row(CUT, "mixed_accuracy", 0.5, 0, role=role, mix=mix)
+        for role in ("source", "target")
+        for mix in (0.0, 1.0)
+    ]
+    assert survival_mixing.curve_of(from_rows(still, "mini"), CUT) is None
+
+
+def test_lines_of_the_figure_stand_by_study(scores: Scores) -> None:
+    left, right = survival_kept.columns_of(scores)
+    assert [name for name, _ in left] == ["adapt", "unfreeze-all (2)"]
+    assert [name for name, _ in right] == ["cuts", "fr, cut 2 (1)", "fr, cut 10 (1)", "scratch (1)"]
+
+
+def test_what_lies_beyond_the_axis_is_drawn_at_its_edge(scores: Scores) -> None:
+    figure = survival_kept.kept(scores)
+    axis = figure.axes[0]
+    drawn = [line.get_xdata()[0] for line in axis.lines if len(line.get_xdata()) == 1]
+    assert max(drawn) == survival_kept.EDGES[1]
+    assert "drawn at the edge" in figure._supxlabel.get_text()  # type: ignore[attr-defined]
+
+
+def test_the_words_name_what_kept_most_and_least(scores: Scores) -> None:
+    text = survival_summary.reading(scores)
+    assert "cuts, a probe: all keep 1.00." in text
+    more = [*rows(), row(Kind("adapt", "llrd", "llrd", "digits"), "kept", 0.9, 0, by="own")]
+    text = survival_summary.reading(from_rows(more, "mini"))
+    assert "most is kept by llrd (0.90), least by unfreeze-all (0.30 [-0.97, 1.57])" in text
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    lost = [*rows(), row(CUT, "diverged", 1.0)]
+    assert "not finite: fr, cut 10." in survival_summary.reading(from_rows(lost, "mini"))
+
+
+def test_the_summary_has_value_and_bounds(scores: Scores) -> None:
+    summary = survival_summary.summarise(scores)
+    assert summary["cuts"]["fr, cut 2, digits"] == {
+        "probe": {"value": 1.0, "low": 1.0, "high": 1.0}
+    }
+    _, header, lines = survival_summary.headline(summary)
+    assert header == ["study", "by", "most", "least"]
+    assert lines[0] == [
+        *("adapt", "untaught"),
+        *("0.30 (unfreeze-all, digits)", "0.30 (unfreeze-all, digits)"),
+    ]
+
+
+def test_equal_rows_give_equal_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for name, given in (("1", rows()), ("2", rows()[::-1])):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        write_report(given, "mini")
+        made.append({p.name: p.read_bytes() for p in Path("reports/survival").iterdir()})
+    assert made[0].keys() == {
+        *("summary.json", "survival.csv", "survival.md", "survival.tex"),
+        *("kept.svg", "kept.png", "mixing.svg", "mixing.png"),
+    }
+    assert {name for name in made[0] if made[0][name] != made[1][name]} <= {"survival.csv"}
+
+
+def test_the_report_is_made_again_from_the_rows_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="expected rows, found no file"):
+        remake()
+    write_rows(Path("reports/survival/runs/all/rows.jsonl"), rows())
+    remake()
+    assert "adapt" in json.loads(Path("reports/survival/summary.json").read_text())
+
+
+def test_rows_of_another_preset_or_none_are_refused() -> None:
+    other = replace(rows()[0], preset="lab")
+    with pytest.raises(DataError, match="expected rows of preset mini, got some of lab; run"):
+        from_rows([other], "mini")
+    with pytest.raises(DataError, match="expected rows of adapted models, found none; run"):
+        from_rows([], "mini")
