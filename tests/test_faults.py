@@ -1,7 +1,7 @@
 """Kills, full disks, closed folders, two at once, odd places: what a run survives.
 
 A run that was killed and run again must leave the bytes of one that nothing disturbed. Moments are
-drawn from a seed; CARRYOVER_KILLS sets how many a stage gets in the slow form.
+drawn from a seed; CARRYOVER_KILLS=3 kills every stage so often, and DVC (the long form).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from image_files import encoded, picture, write_folder
 from test_launch import ADAPT, CLUSTERS, CONTINUAL, CUTS, RETRIEVAL, SEQUENCE
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-KILLS = int(os.environ.get("CARRYOVER_KILLS", "3"))  # a stage, in the slow form
+KILLS = int(os.environ.get("CARRYOVER_KILLS", "0"))  # a stage, in the long form
+long_form = pytest.mark.skipif(not KILLS, reason="minutes: CARRYOVER_KILLS=3 asks for them")
 NOBODY = 65534
 STAGES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "cuts": (["cuts", "fr"], CUTS | {"cuts.epochs": 100, "cuts.max_updates": 100}),
@@ -194,6 +195,7 @@ def test_a_killed_stage_leaves_the_bytes_of_an_undisturbed_one(
 
 
 @pytest.mark.slow
+@long_form
 @pytest.mark.parametrize("stage", list(STAGES))
 def test_every_stage_killed_again_and_again_leaves_the_same_bytes(
     embedded: Checkout, forks: Forks, stage: str
@@ -234,6 +236,7 @@ def test_a_kill_while_finished_cells_are_forgotten_loses_nothing(
 
 
 @pytest.mark.slow
+@long_form
 def test_dvc_killed_while_it_runs_a_stage_ends_with_the_same_lock(tiny: Checkout) -> None:
     from ruamel.yaml import YAML
 

@@ -159,7 +159,7 @@ def test_nothing_is_fetched_and_nothing_complains(tab: Tab, url: str) -> None:
     complaints = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
     assert [event for event in tab.events if event["method"] in complaints] == []
     assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-    assert tab.evaluate("document.images.length") == 34
+    assert tab.evaluate("document.images.length") == 36
 
 
 def test_the_address_chooses_claims(tab: Tab, url: str) -> None:

@@ -66,7 +66,7 @@ def test_names_have_spaces_for_underscores_or_are_said_otherwise() -> None:
 def test_all_sets_of_mtil_but_three_have_the_published_sentences() -> None:
     own = {"digits", "letters", "shapes", "textures", "colours"}
     without = {"fmow", "iwildcam", "ytbb-robust"}
-    captions_and_more = {"conceptual-captions", "fashion-mnist"}  # not of MTIL's classes
+    captions_and_more = {"celeba", "conceptual-captions", "fashion-mnist"}  # not of MTIL's classes
     assert {*prompts.TEMPLATES} == {*DATASETS, *own} - without - captions_and_more
     assert all(each.count("{}") == 1 for group in prompts.TEMPLATES.values() for each in group)
     counts = {"aircraft": 2, "caltech101": 34, "cars": 9, "cifar10": 18, "cifar100": 18, "dtd": 8}
