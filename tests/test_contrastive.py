@@ -20,13 +20,18 @@ from carryover.models import nano, saved
 from carryover.models.preprocess import from_card
 from carryover.models.prompts import class_prompts, class_weights, zero_shot_logits
 from carryover.pretrain import contrastive, networks
+from carryover.pretrain import pairs as corpora
 
 RECIPE = Contrastive(
     objective="contrastive",
     architecture="clip",
     dataset="world",
+    datasets=None,
+    template=None,
+    images_of_each=0,
+    validation_images=0,
     image=ImageNetwork(size=16, patch=8, width=16, layers=2, heads=2),
-    text=TextNetwork(context=8, width=16, layers=1, heads=2),
+    text=TextNetwork(vocabulary="words", context=8, width=16, layers=1, heads=2),
     dim=8,
     lr=0.005,
     weight_decay=0.1,
@@ -41,6 +46,10 @@ COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200), 
 
 
 Ready = tuple[Any, dict[str, Any], int]
+
+
+def said(images: Images) -> corpora.Pairs:
+    return corpora.Pairs((corpora.Part(images, images.columns.get("caption", [])),), images.digest)
 
 
 def pairs(seed: int) -> Images:
@@ -68,7 +77,7 @@ def trained(recipe: Contrastive = RECIPE, snapshot: Path | None = None) -> Ready
     network = networks.new(card, random)
     updates = contrastive.train(
         network,
-        contrastive.inputs(images, card, torch.device("cpu")),
+        corpora.inputs(said(images), card, torch.device("cpu")),
         nano.tokenizer(card)(sentences),
         recipe,
         random,
@@ -91,7 +100,7 @@ def named(network: Any, card: dict[str, Any], dataset: str, images: Images) -> f
     text = nano.text(network, card)
     with torch.no_grad():
         weights = class_weights(text, class_prompts(dataset, images.class_names))
-        embeddings = network.encode_image(contrastive.inputs(images, card, torch.device("cpu")))
+        embeddings = network.encode_image(corpora.inputs(said(images), card, torch.device("cpu")))
     found = zero_shot_logits(embeddings, weights, 1.0).argmax(1)
     return float((found == images.labels).double().mean())
 
@@ -199,7 +208,7 @@ def test_the_validation_loss_is_over_whole_batches(ready: Ready) -> None:
     network, card, _ = ready
     recipe = dataclasses.replace(RECIPE, batch_size=24)
     random = torch.Generator().manual_seed(0)
-    found = contrastive.validation_loss(network, card, pairs(2), recipe, random)
+    found = contrastive.validation_loss(network, card, said(pairs(2)), recipe, random)
     assert found["n"] == 48
     assert 1.0 < found["value"] < 3.18  # below ln 24, above 0: a sentence fits several images
 
@@ -227,10 +236,99 @@ def test_the_stage_saves_a_network_that_its_card_describes(
     assert 0 <= named(network, card, "shapes", store.load(Path("data/sets/shapes"), "test")) <= 1
     assert card["updates"] == 2 * 34  # 170 pairs in batches of 5
     assert card["validation_loss"]["n"] == 5
-    assert (card["params"], card["source"], card["dataset"]) == ("p", "s", "world")
+    assert (card["params"], card["source"], card["datasets"]) == ("p", "s", ["world"])
     assert from_card(card["preprocess"]).size == 16
     assert checked == [True]
     assert not list((tmp_path / "scratch").rglob("training.pt"))
+
+
+SEVERAL = dataclasses.replace(
+    RECIPE, dataset="", datasets=("shapes", "colours"), images_of_each=40, validation_images=12
+)
+
+
+@pytest.fixture
+def two_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CARRYOVER_SCRATCH", str(tmp_path / "scratch"))
+    for name in ("shapes", "colours"):
+        drawn = rendered.table(name, 16, 0, 0.05)
+        place = Path("data/sets") / name
+        store.prepare(name, catalog.Source("rendered"), drawn, place, tmp_path / "digests")
+
+
+@pytest.mark.usefixtures("two_sets")
+def test_several_sets_are_said_by_their_classes() -> None:
+    trained, held = corpora.load(SEVERAL, "nano", 0)
+    assert (len(trained), len(held)) == (80 - 12, 12)
+    for name, mine, theirs in zip(SEVERAL.sets, trained.parts, held.parts, strict=True):
+        assert not set(mine.images.ids.tolist()) & set(theirs.images.ids.tolist())
+        prompts = class_prompts(name, mine.images.class_names)
+        for part in (mine, theirs):
+            for label, sentence in zip(part.images.labels.tolist(), part.sentences, strict=True):
+                assert sentence in prompts[label]
+    again, _ = corpora.load(SEVERAL, "nano", 0)
+    assert again.sentences == trained.sentences
+    assert corpora.load(SEVERAL, "nano", 1)[0].sentences != trained.sentences
+
+
+@pytest.mark.usefixtures("two_sets")
+def test_the_sentences_of_another_set_can_be_taken() -> None:
+    recipe = dataclasses.replace(SEVERAL, template="imagenet", images_of_each=0)
+    trained, _ = corpora.load(recipe, "nano", 0)
+    names = trained.parts[0].images.class_names
+    wanted = {
+        each for group in class_prompts("shapes", names, sentences_of="imagenet") for each in group
+    }
+    found = set(trained.parts[0].sentences)
+    assert found <= wanted
+    assert len(found) > 2 * len(names)  # not one template alone
+
+
+@pytest.mark.usefixtures("two_sets")
+def test_a_network_of_several_sets_and_byte_pairs_is_saved(tmp_path: Path) -> None:
+    text = TextNetwork(vocabulary="clip", context=20, width=16, layers=1, heads=2)
+    recipe = dataclasses.replace(SEVERAL, text=text, epochs=1)
+    params = object.__new__(Params)
+    object.__setattr__(params, "seed", 0)
+    object.__setattr__(params, "pretrain", {"nano": recipe})
+    contrastive.stage(params, "nano", run.Context("pretrain@nano", "p", "s", lambda: None))
+    card = saved.read_card(Path("data/models/nano"))
+    network = nano.build(card)
+    saved.load_(Path("data/models/nano"), network)
+    assert (card["datasets"], card["images"]) == (["shapes", "colours"], 68)
+    assert card["validation_loss"]["n"] == 12
+    vectors = network.encode_text(nano.tokenizer(card)(["apple pie", "beef tartare"]))
+    assert not torch.equal(vectors[0], vectors[1])  # of words that no sentence of the sets has
+
+
+@pytest.mark.usefixtures("two_sets")
+def test_more_images_than_there_are_cannot_be_held_out() -> None:
+    recipe = dataclasses.replace(SEVERAL, validation_images=80)
+    with pytest.raises(KitError, match=r"expected fewer than the 80 images of the sets, got 80"):
+        corpora.load(recipe, "nano", 0)
+
+
+def test_byte_pairs_are_those_of_clip_and_cut_nothing_off() -> None:
+    card = {"vocabulary": "clip", "open_clip": {"text_cfg": {"context_length": 6}}}
+    tokenize = nano.tokenizer(card)
+    # "a", "photo" and "." are the ids 320, 1125 and 269 of CLIP's vocabulary
+    assert tokenize(["a photo."]).tolist() == [[49406, 320, 1125, 269, 49407, 0]]
+    with pytest.raises(KitError, match=r"expected at most 4 tokens, got 5"):
+        tokenize(["a photo. a photo"])
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"dataset": ""}, "dataset: expected one captioned set here, or '' and several"),
+        ({"datasets": ("a",)}, "validation_images: expected at least 2, got 0"),
+        ({"template": "imagenet"}, "template: expected nothing for one captioned set"),
+        ({"images_of_each": 3}, "images_of_each: expected nothing for one captioned set, got 3"),
+    ],
+)
+def test_faults_of_a_corpus_are_named(part: dict[str, Any], message: str) -> None:
+    assert any(found.startswith(message) for found in dataclasses.replace(RECIPE, **part).faults())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from carryover.config.encoders import EncoderEntry
 from carryover.config.networks import Pretrain
 from carryover.config.reader import SLUG, at_least, build, known, load
 from carryover.config.retrieval import Retrieval
-from carryover.config.selfsupervised import Byol, SelfSupervised, SimClr
+from carryover.config.selfsupervised import Byol, SimClr
 from carryover.config.sequence import Sequence
 from carryover.config.survival import Survival
 from carryover.errors import ConfigError, listed
@@ -46,7 +46,7 @@ class Params:
         for name, recipe in self.pretrain.items():
             if not SLUG.fullmatch(name):
                 found.append(f"pretrain.{name}: expected a name of a-z, 0-9 and -")
-            several = recipe.datasets if isinstance(recipe, SelfSupervised) else None
+            several = None if isinstance(recipe, Pretrain) else recipe.datasets
             for i, dataset in enumerate(several or ()):
                 found += known(dataset, self.data.names, f"pretrain.{name}.datasets[{i}]")
             if not several:

@@ -17,6 +17,7 @@ Tokenize = Callable[[Sequence[str]], Int64[Tensor, "n length"]]
 
 WORD = re.compile(r"[a-z0-9]+")
 SPECIAL = 3  # ids beside the words': padding 0, start and end, the two highest
+CLIP_IDS = 49408  # of CLIP's byte pairs, the start and end of a sentence among them
 
 
 def build(card: Mapping[str, Any]) -> Any:
@@ -47,15 +48,18 @@ def tokenizer(card: Mapping[str, Any]) -> Tokenize:
     """What turns sentences into ids: start, words, end (the highest id), padding.
 
     Args:
-        card: ``vocabulary`` lists the words, the config says how many ids a sentence takes.
+        card: ``vocabulary`` lists the words, or is "clip" for CLIP's byte pairs; the config says
+            how many ids a sentence takes.
     Returns:
         A function of sentences; it raises UnknownWords for a word outside the vocabulary, which the
         network cannot tell from any other, and DataError for too long a sentence.
     """
-    known = {word: number for number, word in enumerate(card["vocabulary"], start=1)}
-    start, end = len(known) + 1, len(known) + 2
     form = _form(card)
     length = form.context(card[form.key])
+    if card["vocabulary"] == "clip":
+        return _byte_pairs(length)
+    known = {word: number for number, word in enumerate(card["vocabulary"], start=1)}
+    start, end = len(known) + 1, len(known) + 2
 
     def tokenize(sentences: Sequence[str]) -> Int64[Tensor, "n length"]:
         ids = torch.zeros(len(sentences), length, dtype=torch.int64)
@@ -75,6 +79,26 @@ def tokenizer(card: Mapping[str, Any]) -> Tokenize:
                 )
             values = [start, *(known[word] for word in found), end]
             ids[row, : len(values)] = torch.tensor(values)
+        return ids
+
+    return tokenize
+
+
+def _byte_pairs(length: int) -> Tokenize:
+    """CLIP's own tokenizer, which cuts nothing off."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    made = SimpleTokenizer()
+
+    def tokenize(sentences: Sequence[str]) -> Int64[Tensor, "n length"]:
+        for sentence in sentences:
+            count = len(made.encode(sentence))
+            if count > length - 2:
+                raise DataError(
+                    f"{sentence!r}: expected at most {length - 2} tokens, got {count}; shorten it, "
+                    "or pretrain with a larger text.context"
+                )
+        ids: Tensor = made(list(sentences), context_length=length)
         return ids
 
     return tokenize

@@ -1,4 +1,4 @@
-"""Contrastive pretraining of a small CLIP or FLAVA on a captioned set.
+"""Contrastive pretraining of a small CLIP or FLAVA on images with sentences.
 
 ``dvc repro pretrain@clip-nano`` writes ``data/models/clip-nano/``. The mini preset's 1,197 updates
 take 0.24 s each on one core and 1.5 GB.
@@ -18,20 +18,16 @@ from torch import Tensor, nn
 
 from carryover import run
 from carryover.config.contrastive import Contrastive
-from carryover.data import store, transforms
-from carryover.data.images import Images
-from carryover.errors import DataError, pick
+from carryover.errors import pick
 from carryover.models import nano, saved
-from carryover.models.preprocess import from_card
 from carryover.parallel import keep_freed_memory
-from carryover.pretrain import networks
+from carryover.pretrain import networks, pairs
 from carryover.scratch import Scratch
 from carryover.train import Budget, fit, in_precision
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
 
-PASS_ROWS = 1024  # images a forward pass where nothing is trained
 BETAS, EPSILON = (0.9, 0.98), 1e-6  # of CLIP's image transformers, Radford et al. 2021, table 19
 SCALE_LIMIT = math.log(100)  # the logit scale is kept below 100, as there
 
@@ -43,16 +39,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     torch.set_num_threads(recipe.threads)
     keep_freed_memory()
     device = run.device(run.chosen_device())
-    sets = Path("data/sets")
-    corpus = store.load(sets / recipe.dataset, "train")
-    held = store.load(sets / recipe.dataset, "validation")
-    if "caption" not in corpus.columns or "caption" not in held.columns:
-        raise DataError(
-            f"pretrain.{item}.dataset: expected a set with a sentence for each image (column "
-            f"caption), got {recipe.dataset} without; name another, such as world"
-        )
-    sentences = corpus.columns["caption"]
-    card = networks.describe(recipe, sentences)
+    corpus, held = pairs.load(recipe, item, params.seed)
+    card = networks.describe(recipe, corpus.sentences)
     random = run.generator(params.seed, f"pretrain/{item}")
     network = networks.new(card, random).to(device)
     scratch = Scratch(
@@ -67,8 +55,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     )
     updates = train(
         network,
-        inputs(corpus, card, device),
-        nano.tokenizer(card)(sentences).to(device),
+        pairs.inputs(corpus, card, device),
+        nano.tokenizer(card)(corpus.sentences).to(device),
         recipe,
         random,
         scratch.folder / "training.pt",
@@ -76,7 +64,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     )
     card |= {
         "name": item,
-        "dataset": recipe.dataset,
+        "datasets": recipe.sets,
+        "images": len(corpus),
         "data": corpus.digest,
         "params": context.params,
         "source": context.source,
@@ -88,15 +77,6 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     saved.save(folder, network, card)
     scratch.clear()
-
-
-def inputs(images: Images, card: dict[str, Any], device: torch.device) -> Float[Tensor, "n c h w"]:
-    """All images of a split as the network takes them."""
-    preprocess = from_card(card["preprocess"])
-    parts = torch.arange(len(images)).split(PASS_ROWS)
-    return torch.cat([preprocess(transforms.to_rgb(images.floats(part))) for part in parts]).to(
-        device
-    )
 
 
 def train(
@@ -196,15 +176,15 @@ def schedule(lr: float, warm_up: int, total: int) -> Callable[[int], float]:
 def validation_loss(
     network: nn.Module,
     card: dict[str, Any],
-    images: Images,
+    held: pairs.Pairs,
     recipe: Contrastive,
     random: torch.Generator,
 ) -> dict[str, Any]:
     """Mean loss of pairs not trained on, in whole batches as in training, and their number."""
     device = next(network.parameters()).device
-    x, tokens = inputs(images, card, device), nano.tokenizer(card)(images.columns["caption"])
-    size = min(recipe.batch_size, len(images))
-    batches = torch.randperm(len(images), generator=random)[: len(images) // size * size]
+    x, tokens = pairs.inputs(held, card, device), nano.tokenizer(card)(held.sentences)
+    size = min(recipe.batch_size, len(held))
+    batches = torch.randperm(len(held), generator=random)[: len(held) // size * size]
     with torch.inference_mode():
         losses = [
             pair_loss(network, x[rows.to(device)], tokens[rows].to(device), recipe.precision)

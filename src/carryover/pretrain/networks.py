@@ -19,11 +19,15 @@ MLP = 4  # width of a block's MLP by that of its tokens, in both architectures
 
 def describe(recipe: Contrastive, sentences: list[str]) -> dict[str, Any]:
     """The part of a card that a network is built from."""
-    words = nano.vocabulary(sentences)
+    words: list[str] | str = recipe.text.vocabulary
+    ids = nano.CLIP_IDS
+    if words == "words":
+        words = nano.vocabulary(sentences)
+        ids = len(words) + nano.SPECIAL
     config = pick(CONFIGS, recipe.architecture, "architecture")
     key = nano.FORMS[recipe.architecture].key
     return {
-        key: config(recipe, len(words) + nano.SPECIAL),
+        key: config(recipe, ids),
         "vocabulary": words,
         "preprocess": dataclasses.asdict(
             Preprocess(recipe.image.size, "squash", "bilinear", MEAN, STD)
