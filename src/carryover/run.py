@@ -84,7 +84,9 @@ def device(name: str) -> torch.device:
             "--device: expected a GPU for 'cuda', torch finds none; use --device cpu, or install a "
             "driver of version 580 or newer (in a container: --gpus all)"
         )
-    if kind == "cuda":  # where float32 is asked for, no shorter number
+    if kind == "cuda":  # the same numbers again, and where float32 is asked for none shorter
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS is first used
+        torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device(kind)
