@@ -61,8 +61,9 @@ lock: ## resolve the locks again (needs setup)
 	@uv pip compile $(LOCK_FLAGS) -o requirements/build.lock requirements/build.in
 	@uv pip compile $(LOCK_FLAGS) -o requirements/uv.lock requirements/uv.in
 
-image: ## build the container image
-	docker build -t carryover .
+image: ## build the container image (IMAGE_FLAGS: more for docker build)
+	docker build -t carryover --build-arg REVISION="$$(git rev-parse HEAD)" \
+		--build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" $(IMAGE_FLAGS) .
 
 clean: ## remove the environment, caches and scratch, not results
 	rm -rf $(VENV) .scratch .logs .mypy_cache .pytest_cache .ruff_cache dvc_plots

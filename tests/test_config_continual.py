@@ -37,6 +37,10 @@ ARM = "continual.arms.chunks"
             r"strategies\[0\]: expected one of naive, ewc, .*, got 'er'",
         ),
         ({f"{ARM}.strategies": ["ewc", "ewc"]}, "strategies: expected each entry once, got ewc tw"),
+        (
+            {"continual.arms.first.strategies": None},
+            "items: expected an arm with a stream, a protocol and a strategy for partly, got none",
+        ),
         ({f"{ARM}.lrs": [0.1, 0.0]}, r"lrs\[1\]: expected a number above 0, got 0\.0"),
         ({f"{ARM}.lrs": [0.1, 0.01]}, r"lrs: expected ascending rates, got \[0\.1, 0\.01\]; sort"),
         ({f"{ARM}.stream_seed": -1}, "stream_seed: expected at least 0, got -1"),

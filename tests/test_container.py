@@ -1,19 +1,24 @@
-"""The container's parts, checked without an engine; one slow test runs a built image."""
+"""The container's parts, checked without an engine; slow tests run a built image."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from conftest import SRC, TINY, make_checkout
+from image_files import pictures, write_parquet
 
 REPOSITORY = Path(__file__).parents[1]
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
@@ -239,6 +244,19 @@ def test_working_copy_that_cannot_be_made_is_told(box: Box) -> None:
 
 
 @on_linux
+def test_what_is_no_command_is_one_of_carryover(box: Box, tmp_path: Path) -> None:
+    command = tmp_path / "bin" / "carryover"
+    command.parent.mkdir()
+    command.write_text('#!/bin/sh\necho carryover "$@"\n')
+    command.chmod(0o755)
+    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+    code, output, messages = box.run("reproduce", "--preset", "lab", PATH=path)
+    assert (code, output) == (0, "carryover reproduce --preset lab\n")
+    assert "no folder is mounted" in messages
+    assert box.run("echo", "reproduce", PATH=path)[1] == "reproduce\n"
+
+
+@on_linux
 def test_no_command_is_told(box: Box) -> None:
     code, _, messages = box.run()
     assert code == 2
@@ -292,24 +310,219 @@ def test_signal_lets_the_command_end_then_copies_results(box: Box, sign: signal.
 
 # --- a built image --------------------------------------------------------------------------------
 
+IMAGE = os.environ.get("CARRYOVER_IMAGE", "")
+USER = 4321  # has no entry in the image's list of users
+CLOSED = ("--network", "none", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+READ_ONLY = ("--read-only", "--tmpfs", "/tmp:exec")
+TOOLS = ("uv", "pip", "gcc", "cc", "g++", "make", "cmake", "ld", "curl", "wget", "ssh")
 
-@pytest.mark.slow
-def test_image_works_for_any_user_on_a_read_only_root_without_network() -> None:
-    image = os.environ.get("CARRYOVER_IMAGE")
-    if not image:
+
+@dataclass(frozen=True)
+class Engine:
+    """A container engine that holds the built image; `place` is a folder that it can mount."""
+
+    place: Path
+
+    def run(
+        self, *command: str, options: tuple[str, ...] = (), user: int = USER
+    ) -> subprocess.CompletedProcess[str]:
+        """A command in a container without network, capabilities and a writable root."""
+        return docker("run", "--rm", *self.options(options, user), IMAGE, *command)
+
+    def options(self, more: tuple[str, ...], user: int) -> tuple[str, ...]:
+        return (*CLOSED, *READ_ONLY, "--user", f"{user}:{user}", *more)
+
+    def folder(self, name: str, owner: int, mode: int = 0o755) -> Path:
+        made = self.place / name
+        made.mkdir()
+        made.chmod(mode)
+        if os.getuid() == 0:
+            os.chown(made, owner, owner)
+        elif owner != os.getuid():
+            pytest.skip("only root can make a folder of another user's")
+        return made
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    if not IMAGE:
         pytest.skip("CARRYOVER_IMAGE names no image; `make image`, then CARRYOVER_IMAGE=carryover")
     if not shutil.which("docker") or docker("version").returncode:
         pytest.skip("no docker engine answers")
-    options = ["--rm", "--network", "none", "--user", "4321:4321", "--read-only", "--tmpfs", "/tmp"]
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        yield Engine(Path(place))
+
+
+def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, timeout=1800, check=False
+    )
+
+
+@pytest.mark.slow
+def test_image_works_for_any_user_on_a_read_only_root_without_network(engine: Engine) -> None:
     script = "id -u; python -m carryover --version; carryover check && dvc metrics show && "
     script += "git status --porcelain && carryover diff HEAD"
-    done = docker("run", *options, image, "bash", "-c", script)
+    done = engine.run("bash", "-c", script)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("4321\n")
+    assert done.stdout.startswith(f"{USER}\n")
     assert "reports/cuts/summary.json" in done.stdout
 
 
-def docker(*arguments: str) -> subprocess.CompletedProcess[Any]:
-    return subprocess.run(
-        ["docker", *arguments], capture_output=True, text=True, timeout=300, check=False
+@pytest.mark.slow
+def test_image_says_what_it_is_of(engine: Engine) -> None:
+    labels = json.loads(docker("inspect", IMAGE, "--format", "{{json .Config.Labels}}").stdout)
+    named = {key.removeprefix("org.opencontainers.image."): text for key, text in labels.items()}
+    assert named["licenses"] == "MIT"
+    assert re.fullmatch(r"[0-9a-f]{40}", named["revision"]), "build with REVISION (make image)"
+    assert named["version"]
+    assert named["base.name"]
+    assert docker("inspect", IMAGE, "--format", "{{.Config.User}}").stdout.strip() == "1000:1000"
+
+
+@pytest.mark.slow
+def test_image_holds_the_packages_of_the_lock_and_lists_them(engine: Engine) -> None:
+    done = engine.run("cat", "/opt/packages.txt")
+    pins = re.findall(
+        r"^([a-z0-9_.-]+==[^\s\\;]+)", (REPOSITORY / "requirements.lock").read_text(), re.M
     )
+    assert len(pins) > 150
+    listed = done.stdout.split()
+    assert [package for package in listed if package not in pins] == []
+    script = "import importlib.metadata as m; [print(f'{d.name}=={d.version}'.lower()"
+    script += ".replace('_', '-').replace('.', '-')) for d in m.distributions()]"
+    found = engine.run("python", "-c", script).stdout.split()
+    assert sorted(set(found)) == sorted(
+        p.lower().replace("_", "-").replace(".", "-") for p in listed
+    )
+    system = engine.run("cat", "/opt/packages-system.txt").stdout
+    assert re.search(r"^git=", system, re.MULTILINE)
+    assert re.search(r"^tini=", system, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_image_keeps_no_build_tool_cache_or_secret(engine: Engine) -> None:
+    tools = f"for tool in {' '.join(TOOLS)}; do command -v $tool; done; true"
+    assert engine.run("bash", "-c", tools).stdout == ""
+    left = (
+        "find /var/lib/apt/lists /var/cache/apt /var/cache/uv /opt/uv /root/.cache /home/*/.cache "
+    )
+    left += "/tmp /var/tmp /app/.git /app/.dvc/cache /app/data -mindepth 1 2>/dev/null; true"
+    inside = ("--entrypoint", "bash", "--read-only", *CLOSED, "--user", "0:0")
+    assert docker("run", "--rm", *inside, IMAGE, "-c", left).stdout == ""
+    secrets = (
+        "find / -xdev -type f '(' -name '.netrc' -o -name 'pip.conf' -o -name 'id_*' -o -name "
+    )
+    secrets += "'.git-credentials' -o -name '*.key' -o -name 'credentials' -o -name '.env' ')'"
+    found = docker("run", "--rm", *inside, IMAGE, "-c", f"{secrets} 2>/dev/null; true").stdout
+    assert found == ""
+    history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", IMAGE).stdout
+    assert not re.search(r"token|password|secret|://[^ ]*@|_proxy=", history, re.IGNORECASE)
+    environment = docker("inspect", IMAGE, "--format", "{{json .Config.Env}}").stdout
+    assert not re.search(r"KEY|TOKEN|SECRET|PASSWORD|PROXY", environment, re.IGNORECASE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["/out", "/work"])
+def test_image_refuses_a_folder_of_another_user_before_it_works(engine: Engine, place: str) -> None:
+    folder = engine.folder("theirs", owner=USER + 1)
+    options = ("-v", f"{folder}:{place}", "-e", "WORK=/work" if place == "/work" else "X=")
+    began = time.monotonic()
+    done = engine.run("carryover", "reproduce", options=options)
+    assert done.returncode == 2
+    said = [line for line in done.stderr.splitlines() if "expected" in line]
+    assert len(said) == 1
+    assert f"expected {place} to be writable for user {USER}:{USER}, it is not" in said[0]
+    assert "--user" in said[0]
+    assert list(folder.iterdir()) == []
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.slow
+def test_image_refuses_what_another_user_left_in_a_volume(engine: Engine) -> None:
+    folder = engine.folder("shared", owner=USER, mode=0o1777)
+    options = ("-v", f"{folder}:/work", "-e", "WORK=/work")
+    assert engine.run("true", options=options).returncode == 0
+    done = engine.run("true", options=options, user=USER + 1)
+    assert done.returncode == 2
+    assert "expected /work/.dvc to be writable" in done.stderr
+
+
+@pytest.mark.slow
+def test_image_works_in_a_checkout_that_is_mounted(engine: Engine) -> None:
+    folder = engine.folder("checkout", owner=USER)
+    clone = folder / "clone"
+    subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(clone)], check=True)
+    (clone / "src/carryover/mine.py").write_text("SAID = 'of the checkout'\n")
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", str(clone)], check=True)
+    options = ("-v", f"{clone}:/work", "-e", "WORK=/work")
+    script = "from carryover import mine; print(mine.SAID)"
+    done = engine.run("python", "-c", script, options=options)
+    assert done.stdout == "of the checkout\n", done.stderr
+    assert "/work holds other code than this image" in done.stderr
+    done = engine.run("bash", "-c", "carryover check && git log --oneline", options=options)
+    assert done.returncode == 0, done.stderr
+    head = ["git", "-c", "safe.directory=*", "log", "--oneline"]
+    log = subprocess.run(head, cwd=clone, capture_output=True, text=True, check=True).stdout
+    assert done.stdout.endswith(log)  # its own history, no commit of the image's
+
+
+@pytest.mark.slow
+def test_image_stops_in_seconds_and_goes_on_where_it_stopped(engine: Engine) -> None:
+    work, out = engine.folder("work", owner=USER), engine.folder("out", owner=USER)
+    options = ("-v", f"{work}:/work", "-e", "WORK=/work", "-v", f"{out}:/out")
+    name = f"carryover-test-{os.getpid()}"
+    command = ["docker", "run", "--rm", "--name", name, *engine.options(options, USER), IMAGE]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if line.startswith("stage 2 of"):
+                break
+        began = time.monotonic()
+        docker("stop", "--time", "60", name)
+        process.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert process.returncode == 143
+    assert (out / "reports" / "index.html").exists()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        said = [process.stderr.readline()]
+        while not said[-1].startswith("stage 1 of"):
+            assert said[-1], said
+            said.append(process.stderr.readline())
+        docker("stop", "--time", "60", name)
+        process.communicate(timeout=60)
+    assert any("going on with a run that was stopped: 39 stages are left" in line for line in said)
+    assert said[-1].split()[-1] != "data@digits"
+
+
+@pytest.mark.slow
+def test_image_runs_an_experiment_and_compares_its_metrics(engine: Engine) -> None:
+    found = make_checkout(engine.folder("tiny", owner=USER) / "checkout", TINY)
+    (found.root / "src").unlink()
+    shutil.copytree(SRC, found.root / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / ".dvc" / ".gitignore", found.root / ".dvc" / ".gitignore")
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", str(found.root)], check=True)
+    options = ("-v", f"{found.root}:/work", "-e", "WORK=/work")
+    script = "dvc repro -q cuts-report && git add -A && git commit -qm made && "
+    script += "dvc exp run -q cuts-report -S cuts.lr=0.2 && dvc metrics diff --json"
+    done = engine.run("bash", "-c", script, options=options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    changes = json.loads(done.stdout)
+    assert any(value["diff"] for value in changes["reports/cuts/summary.json"].values())
+
+
+@pytest.mark.slow
+def test_image_reads_real_sets_from_a_volume(engine: Engine) -> None:
+    data = engine.folder("data", owner=0)
+    write_parquet(data / "mnist.parquet", pictures(4), [0, 1, 0, 1])
+    options = (
+        "-v",
+        f"{data}:/data:ro",
+    )
+    done = engine.run("reproduce", "--preset", "lab", "--data", "/data", options=options)
+    assert done.returncode == 2  # these are not MNIST's 70,000 images
+    assert "params.yaml now holds preset lab with data.root /data" in done.stderr
+    assert re.search(r"carryover: .*expected ", done.stderr)
+    assert "Traceback" not in done.stderr

@@ -311,6 +311,22 @@ def test_an_arm_has_its_own_order_of_images(embedded: Checkout) -> None:
     assert chunk(0) == chunk(1) != fixed
 
 
+def test_an_arm_with_no_strategies_is_left_out_and_moves_no_row_of_others(
+    embedded: Checkout,
+) -> None:
+    only(embedded, "chunks", "turned", strategies=["naive"])
+    run_stage("continual", "frozen")
+    whole = rows_of("frozen")
+    embedded.edit(**{"continual.arms.turned.strategies": None})
+    assert [*continual_start.load_start(config.read(PARAMS), "frozen", CPU).pools] == [
+        ("s-digits", "")
+    ]
+    run_stage("continual", "frozen")
+    others = [row for row in whole if row.cell.get("protocol") != "rotated-2"]
+    assert 0 < len(others) < len(whole)
+    assert rows_of("frozen") == others  # their digest of parameters too
+
+
 def test_streamed_tokens_take_no_more_memory_than_is_said(tmp_path: Path) -> None:
     path, rows = tmp_path / "tokens.safetensors", 1000  # 150 kB a row, 150 MB in all
     with written(path, {"values": (torch.bfloat16, (rows, 100, 768))}, {}) as stream:

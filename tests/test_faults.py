@@ -157,32 +157,36 @@ def command(stage: str, item: str) -> list[str]:
 
 
 def killed_and_run_again(forks: Forks, stage: str, item: str, count: int, seed: str) -> int:
-    """Kill a stage `count` times, the next run going on each time; how many kills met it alive."""
+    """Kill a stage `count` times at work, the next run going on each time; the kills tried."""
     afresh(stage, item)
     begun = time.monotonic()
     assert forks.run(*command(stage, item)).code == 0
     seconds, expected = time.monotonic() - begun, made()
-    chosen, met = random.Random(seed), 0
+    chosen, met, tried = random.Random(seed), 0, 0
     afresh(stage, item)
-    for i in range(count):
-        sign = SIGNALS[(i + chosen.randrange(3)) % 3]
+    while met < count:
+        tried += 1
+        assert tried <= 5 * count, f"{stage} ends before it can be killed"
+        sign = SIGNALS[(met + chosen.randrange(3)) % 3]
         number = forks.start(*command(stage, item))
-        time.sleep(seconds * chosen.uniform(0.05, 0.9) / (1 + i % 3))
+        time.sleep(seconds * chosen.uniform(0.05, 0.9) / (1 + met % 3))
         os.kill(number, sign)
         ended = forks.wait(number)
-        met += ended.code != 0
         assert ended.code in (0, -sign, 130), ended.err
         assert "Traceback" not in ended.err
         until = time.monotonic() + 10
         while left_running(number):
             assert time.monotonic() < until, f"workers go on: {left_running(number)}"
             time.sleep(0.02)
-        if ended.code == 0:  # it was faster this time
+        if ended.code:
+            met += 1
+        else:  # it was faster this time
+            seconds *= 0.7
             afresh(stage, item)
     again = forks.run(*command(stage, item))
     assert again.code == 0, again.err
     assert made() == expected
-    return met
+    return tried
 
 
 @pytest.mark.parametrize("stage", QUICK)
@@ -191,7 +195,7 @@ def test_a_killed_stage_leaves_the_bytes_of_an_undisturbed_one(
 ) -> None:
     (name, item), changes = STAGES[stage]
     embedded.edit(**changes)
-    assert killed_and_run_again(forks, name, item, 2, stage) >= 1
+    assert killed_and_run_again(forks, name, item, 2, stage) >= 2
 
 
 @pytest.mark.slow
@@ -202,9 +206,9 @@ def test_every_stage_killed_again_and_again_leaves_the_same_bytes(
 ) -> None:
     (name, item), changes = STAGES[stage]
     embedded.edit(**changes)
-    met = killed_and_run_again(forks, name, item, KILLS, f"slow/{stage}")
-    print(f"{stage}: {met} of {KILLS} kills met it alive; the bytes are the same")
-    assert met >= 1
+    tried = killed_and_run_again(forks, name, item, KILLS, f"slow/{stage}")
+    print(f"{stage}: {KILLS} of {tried} kills met it at work; the bytes are the same")
+    assert tried >= KILLS
 
 
 def test_a_kill_while_finished_cells_are_forgotten_loses_nothing(
@@ -253,16 +257,29 @@ def test_dvc_killed_while_it_runs_a_stage_ends_with_the_same_lock(tiny: Checkout
     subprocess.run(repro(), env=environment, check=True, capture_output=True, timeout=200)
     seconds, expected, files = time.monotonic() - begun, stages(), made()
     chosen = random.Random("dvc")
-    for sign in SIGNALS:
-        for place in ("dvc.lock", "data", ".dvc/cache", ".dvc/tmp", ".scratch"):
+    met, tried = 0, 0
+    while met < len(SIGNALS):
+        sign, tried = SIGNALS[met], tried + 1
+        assert tried <= 5 * len(SIGNALS), "DVC ends before it can be killed"
+        for place in ("data", ".dvc/cache", ".dvc/tmp", ".scratch"):
             shutil.rmtree(place, ignore_errors=True)
-            Path("dvc.lock").unlink(missing_ok=True)
+        Path("dvc.lock").unlink(missing_ok=True)
         with subprocess.Popen(
-            repro(), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            repro(),
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         ) as process:
-            time.sleep(seconds * chosen.uniform(0.3, 0.9))
-            process.send_signal(sign)
-        assert process.returncode != 0
+            time.sleep(seconds * chosen.uniform(0.2, 0.9))
+            if sign == signal.SIGINT:  # Ctrl-C reaches the stage too, and DVC alone ignores it
+                os.killpg(process.pid, sign)
+            else:
+                process.send_signal(sign)
+        if process.returncode == 0:  # it was faster this time
+            seconds *= 0.7
+            continue
+        met += 1
         until = time.monotonic() + 100
         while True:  # a stage that a killed DVC started goes on, and is waited for
             again = subprocess.run(
@@ -275,6 +292,7 @@ def test_dvc_killed_while_it_runs_a_stage_ends_with_the_same_lock(tiny: Checkout
             time.sleep(1)
         assert stages() == expected
         assert made() == files
+    print(f"dvc: {met} of {tried} kills met it at work; the lock and the files are the same")
 
 
 # --- a full disk ----------------------------------------------------------------------------------
@@ -290,10 +308,7 @@ def test_a_disk_that_is_full_is_told_and_the_next_run_goes_on(
     before = made()
     full = forks.run(*command(name, item), fsize=size)
     full.refused("expected to", "File too large", "free space", "then run again")
-    left = made()
-    own = f"data/models/{item}/"  # pretraining empties the network's folder first
-    assert {path for path in left if path not in before} == set()
-    assert [path for path in before if left.get(path) != before[path] and own not in path] == []
+    assert made() == before
     again = forks.run(*command(name, item))
     assert again.code == 0, again.err
 

@@ -21,6 +21,7 @@ LAYERS = (  # highest first; a folder stands for all its modules
     ("doctor",),
     ("doctor_files", "doctor_cache"),
     ("reproduce", "overview", "consistent", "encoders_cli"),
+    ("afresh",),
     ("keep",),
     ("presets", "export"),
     ("stages",),

@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from carryover.keep import keep
 from carryover.rows import Row, read_rows, write_rows
 from carryover.stages import STAGES
 from conftest import REPOSITORY, Checkout
+from continual_rows import run
 
 FRACTIONS = (0.001, 0.01)
 
@@ -224,3 +226,66 @@ def test_rows_of_a_study_of_several_sets_are_kept_in_one_folder(
     write_rows(Path(f"reports/{study}/runs/plain/rows.jsonl"), found)
     assert keep("mini") == [Path(f"results/mini/{study}")]
     assert read_rows(Path(f"results/mini/{study}/runs/plain/rows.jsonl")) == found
+
+
+def learnt(values: dict[str, Any], protocol: str, weights: str = "w") -> list[Row]:
+    """Rows of the continual study's frozen arms under one protocol, as if a preset had been run."""
+    stage = STAGES["continual"]
+    made = {
+        "preset": values["continual"]["preset"],
+        "params": reader.digest_of(values, *stage.sections, without=stage.grid),
+        "weights": weights,
+    }
+    found = [run("frozen", "s-digits", protocol, strategy) for strategy in ("naive", "replay")]
+    return [replace(row, **made) for rows in found for row in rows]
+
+
+def test_parts_of_the_continual_study_add_up_to_a_table_of_all(checkout: Checkout) -> None:
+    shutil.copytree(REPOSITORY / "claims", "claims")
+    values, path = presets.tree("mini"), Path("reports/continual/runs/frozen/rows.jsonl")
+    for protocol in ("ni-3", "ci-5"):
+        write_rows(path, learnt(values, protocol))
+        write_text(Path("reports/continual/accuracy.svg"), protocol)
+        write_text(Path("reports/continual/accuracy.png"), protocol)
+        (folder,) = keep("mini")
+        if protocol == "ni-3":
+            assert (folder / "accuracy.svg").read_text() == "ni-3"
+            assert not (folder / "accuracy.png").exists()
+    assert folder == Path("results/mini/continual")
+    assert not (folder / "accuracy.svg").exists()  # it shows the second part alone
+    table = (folder / "continual.md").read_text()
+    assert "| s-digits | ni-3 | frozen | tokens, mlp (flava-nano) | replay | 70.0 [" in table
+    assert "| s-digits | ci-5 | frozen | tokens, mlp (flava-nano) | naive | 46.0 [" in table
+    values["continual"]["arms"]["frozen-tokens"]["lrs"] = [0.5]
+    write_rows(path, learnt(values, "ni-3"))
+    with pytest.raises(DataError, match="expected rows of preset mini as it is"):
+        keep("mini")
+
+
+def test_an_encoder_that_was_trained_here_is_kept_beside_its_rows(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, path = presets.tree("mini"), Path("reports/continual/runs/frozen/rows.jsonl")
+    _network(Path("data/models/flava-nano"), b"an image network and another")
+    image = SimpleNamespace(weights="digest of the image network")
+    monkeypatch.setattr("carryover.embed.prepared", lambda entry: image)
+    write_rows(path, learnt(values, "ni-3", image.weights))
+    (folder,) = keep("mini")
+    kept = sorted(path.name for path in (folder / "flava-nano").iterdir())
+    assert kept == ["card.json", "weights.safetensors"]
+    image.weights = "digest of another"
+    with pytest.raises(DataError, match=r"flava-nano: expected the network that .* got digest of "):
+        keep("mini")
+
+
+def test_a_digest_leaves_out_keys_of_every_entry() -> None:
+    tree = {"study": {"arms": {"a": {"lr": 1, "runs": [1]}, "b": {"runs": []}}, "runs": 3}}
+    without = ("arms.*.runs",)
+    before = reader.digest_of(tree, "study", without=without)
+    changed = json.loads(json.dumps(tree))
+    changed["study"]["arms"]["a"]["runs"] = [2, 3]
+    assert reader.digest_of(changed, "study", without=without) == before
+    assert reader.digest_of(changed, "study") != reader.digest_of(tree, "study")
+    for key, entry in (("runs", 4), ("arms", {"a": {"lr": 2, "runs": [1]}, "b": {"runs": []}})):
+        other = {"study": tree["study"] | {key: entry}}
+        assert reader.digest_of(other, "study", without=without) != before

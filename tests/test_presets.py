@@ -90,6 +90,18 @@ def test_a_preset_is_written_and_mini_comes_back_byte_for_byte(
     assert checkout.params.read_text() == before
 
 
+def test_a_folder_of_sets_is_written_with_a_preset_or_alone(checkout: Checkout) -> None:
+    before = checkout.params.read_text()
+    assert presets.apply("", "", "/data") == "params.yaml now holds data.root /data"
+    changed = [line for line in checkout.params.read_text().splitlines() if line not in before]
+    assert [line.split("#")[0].strip() for line in changed] == ["root: /data"]
+    assert presets.apply("lab", "", "/data").startswith(
+        "params.yaml now holds preset lab with data.root /data"
+    )
+    lab = presets.tree("lab")
+    assert reader.load(PARAMS) == lab | {"data": lab["data"] | {"root": "/data"}}
+
+
 def test_applying_what_is_there_changes_no_byte(checkout: Checkout) -> None:
     before = checkout.params.read_bytes()
     presets.apply("mini", "")

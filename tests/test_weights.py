@@ -104,6 +104,26 @@ def test_a_truncated_file_is_one_sentence(tmp_path: Path, name: str, kept: int) 
     assert "\n" not in str(e.value)
 
 
+@pytest.mark.parametrize("kept", [-1, 20, 8])
+def test_damaged_safetensors_are_one_sentence_whatever_they_are_taken_for(
+    tmp_path: Path, kept: int
+) -> None:
+    path = written(tmp_path / "w.safetensors", dict(network().state_dict()))
+    bare = tmp_path / ".safetensors"  # a name that has no ending, for pathlib
+    for place in (path, bare):
+        place.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match="expected nothing but tensors, got a pickle that holds"):
+        weights.unpickled(path)
+    with pytest.raises(DataError, match=r"expected a whole \.safetensors file, cannot read it"):
+        weights.read(bare)
+
+
+def test_a_pytorch_file_is_one_by_its_bytes_not_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "gradients.safetensors"
+    torch.save({"a": torch.tensor([1.0, 2.0])}, path)
+    assert weights.unpickled(path)["a"].tolist() == [1.0, 2.0]
+
+
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.pt: expected a file of weights, found none"):
         weights.read(tmp_path / "none.pt")

@@ -117,10 +117,18 @@ def reproduce(
     once: Annotated[
         bool, typer.Option("--once", help="With --fresh: not if these params were finished.")
     ] = False,
+    preset: Annotated[str, typer.Option(help="Write this preset into params.yaml before.")] = "",
+    data: Annotated[
+        str, typer.Option(help="Folder with data sets: data.root of params.yaml.")
+    ] = "",
 ) -> None:
     """Run the pipeline through DVC, compare with the committed results, print the summary."""
     from carryover.reproduce import reproduce as work
 
+    if preset or data:
+        from carryover import presets
+
+        print(presets.apply(preset, "", data), file=sys.stderr)
     raise typer.Exit(work(studies or [], fresh=fresh, once=once))
 
 

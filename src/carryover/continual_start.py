@@ -240,25 +240,22 @@ def load_start(params: Params, item: str, device: torch.device) -> Start:
     start = Start({}, {}, {}, device)
     for arm in study.arms_of(item).values():
         name = study.encoder_of(arm)
-        if name not in start.encoders:
-            start.encoders[name] = load_encoder(params, name, device)
-        encoder = start.encoders[name]
-        for stream in arm.streams:
-            for protocol in arm.protocols:
-                place = (stream, pool_name(study, protocol))
-                if place not in start.pools:
-                    start.pools[place] = load_pool(
-                        params, stream, study.protocols[protocol], protocol
-                    )
-                pool = start.pools[place]
-                feature = arm.features if item == "frozen" else ""
-                if (*place, name, feature) in start.inputs:
-                    continue
-                if item != "frozen":
-                    inputs = pixels_of(pool, encoder, device)
-                elif study.bank:
-                    inputs = embeddings_of(params, pool, name, encoder, arm.features, device)
-                else:
-                    inputs = encoded_again(pool, encoder, arm.features, device)
-                start.inputs[*place, name, feature] = inputs
+        for stream, protocol in dict.fromkeys(cell[:2] for cell in arm.cells()):
+            if name not in start.encoders:
+                start.encoders[name] = load_encoder(params, name, device)
+            encoder = start.encoders[name]
+            place = (stream, pool_name(study, protocol))
+            if place not in start.pools:
+                start.pools[place] = load_pool(params, stream, study.protocols[protocol], protocol)
+            pool = start.pools[place]
+            feature = arm.features if item == "frozen" else ""
+            if (*place, name, feature) in start.inputs:
+                continue
+            if item != "frozen":
+                inputs = pixels_of(pool, encoder, device)
+            elif study.bank:
+                inputs = embeddings_of(params, pool, name, encoder, arm.features, device)
+            else:
+                inputs = encoded_again(pool, encoder, arm.features, device)
+            start.inputs[*place, name, feature] = inputs
     return start

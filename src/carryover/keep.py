@@ -6,19 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from carryover import presets
+from carryover import embed, presets
 from carryover.claims import comparison, cost, released
+from carryover.config import params as config
 from carryover.config import reader
 from carryover.errors import DataError, listed
-from carryover.files import write_bytes
+from carryover.files import write_bytes, write_text
 from carryover.models import saved
 from carryover.report import cut_compare, cut_scores, figures
 from carryover.rows import Row, read_rows, write_rows
 from carryover.stages import STAGES
+from carryover.studies import continual_report
 
 REPORTS, RESULTS, MODELS = Path("reports"), Path("results"), Path("data/models")
 RELEASED = Path("claims/released")
 RETAINED = "zeroshot_accuracy"  # a metric over other sets than the study's own
+TRAINED_HERE = "pretrain:"  # source of an encoder
 
 
 def keep(name: str) -> list[Path]:
@@ -26,9 +29,10 @@ def keep(name: str) -> list[Path]:
 
     Cells that were kept before stay, so a long grid can be run in parts (fewer fractions or cuts
     in ``params.yaml``) and kept after each. The report's files are copied too when they describe
-    all kept cells. The source network is, since it comes out slightly different on another type of
-    processor, and the rest of the grid must start from the same one. Where the original released
-    results of the pair, cell-by-cell comparison and verdicts are written.
+    all kept cells; tables of the continual study are made of all kept cells anew. The source
+    network is, since it comes out slightly different on another type of processor, and the rest of
+    the grid must start from the same one. Where the original released results of the pair,
+    cell-by-cell comparison and verdicts are written.
 
     Args:
         name: a preset; of ``published/fashion-mnist`` the rows go to ``published``.
@@ -57,10 +61,13 @@ def keep(name: str) -> list[Path]:
         folder = _folder(study, next(iter(ours.values())), values)
         here = [row for path in sorted(folder.glob("runs/*/rows.jsonl")) for row in read_rows(path)]
         _keep_report(folder, REPORTS / study, list(ours), len(here) == sum(map(len, ours.values())))
-        for path in (MODELS / str(values[study].get("pretrained"))).glob("*.*"):
-            write_bytes(folder / path.parent.name / path.name, path.read_bytes())
+        for network in _networks(study, values):
+            for path in (MODELS / network).glob("*.*"):
+                write_bytes(folder / network / path.name, path.read_bytes())
         if study == "cuts":
             _compare(folder, here, values)
+        if study == "continual":
+            _tabulate(folder, here, values)
         kept.append(folder)
     return kept
 
@@ -112,19 +119,32 @@ def _of_preset(
 def _refuse_another_network(
     study: str, rows: dict[Path, list[Row]], values: dict[str, Any]
 ) -> None:
-    """The network that lies here must be the one that the rows started from."""
-    folder = MODELS / str(values[study].get("pretrained"))
-    if not (folder / "card.json").exists():
-        return
-    weights = saved.read_card(folder)["weights"]
+    """The networks that lie here must be those that the rows started from."""
+    found = {MODELS / name: weights for name, weights in _networks(study, values).items()}
     for path, new in rows.items():
-        others = {row.weights for row in new} - {weights}
-        if path.parents[2].name == study and others:
+        others = {row.weights for row in new} - set(found.values())
+        if found and path.parents[2].name == study and others:
             raise DataError(
-                f"{folder}: expected the network that {path} was made with (weights "
-                f"{listed(sorted(others))}), got {weights}; it was trained again since, run "
-                f"`dvc repro` for the rows too"
+                f"{listed(map(str, found))}: expected the network that {path} was made with "
+                f"(weights {listed(sorted(others))}), got {listed(found.values())}; it was trained "
+                "again since, run `dvc repro` for the rows too"
             )
+
+
+def _networks(study: str, values: dict[str, Any]) -> dict[str, str]:
+    """Networks that a study starts from, where all were trained here: name and digest in rows."""
+    own = MODELS / str(values[study].get("pretrained"))
+    if (own / "card.json").exists():
+        return {own.name: str(saved.read_card(own)["weights"])}
+    if study != "continual":
+        return {}
+    params = config.parse(values, "preset")
+    used = {params.continual.encoder_of(arm) for arm in params.continual.arms.values()}
+    entries = [params.encoders[name] for name in sorted(used)]
+    names = [entry.source.removeprefix(TRAINED_HERE) for entry in entries]
+    if not all((MODELS / name / "card.json").exists() for name in names):
+        return {}
+    return {name: embed.prepared(entry).weights for name, entry in zip(names, entries, strict=True)}
 
 
 def _keep_report(folder: Path, report: Path, rows: list[Path], whole: bool) -> None:
@@ -135,6 +155,8 @@ def _keep_report(folder: Path, report: Path, rows: list[Path], whole: bool) -> N
     """
     newest = max(path.stat().st_mtime_ns for path in rows)
     for path in report.glob("*.*"):
+        if path.suffix == ".png" and path.with_suffix(".svg").exists():
+            continue  # the same figure, and git cannot shrink it
         if whole and path.stat().st_mtime_ns >= newest:
             write_bytes(folder / path.name, path.read_bytes())
         else:
@@ -189,6 +211,15 @@ def _compare(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
         )
         names = ("this project", "released")
         figures.save(cut_compare.compare(mine, other, setting, names), folder / f"{setting}-both")
+
+
+def _tabulate(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
+    """The continual study's tables, of all kept rows."""
+    if not continual_report.RELEASED.exists():
+        return
+    study = config.parse(values, "preset").continual
+    for name, text in continual_report.texts_of_rows(study, ours).items():
+        write_text(folder / name, text)
 
 
 def _comparable(rows: list[Row], setting: str) -> list[Row]:

@@ -108,21 +108,26 @@ def _merged(base: dict[str, Any], changes: dict[str, Any], path: str) -> dict[st
     return merged
 
 
-def apply(name: str, study: str) -> str:
+def apply(name: str, study: str, root: str = "") -> str:
     """Write a preset, or its part for one study, into ``params.yaml``; comments stay.
 
     Lock entries and folders of items that are no longer listed are removed, so that nothing stale
     is reported.
 
+    Args:
+        name: "" for the values as they stand.
+        root: folder with the data sets, in place of the preset's; "" for that one.
     Returns:
         What was done, in a sentence.
     Raises:
         ConfigError: an unknown preset or study, or a result that `config` refuses.
     """
-    wanted = tree(name)
+    wanted = tree(name) if name else reader.load(PARAMS)
     if study:
         wanted = _with_study(reader.load(PARAMS), wanted, name, study)
-    config.parse(wanted, f"preset {name}")
+    if root:
+        wanted = wanted | {"data": wanted["data"] | {"root": root}}
+    config.parse(wanted, f"preset {name}" if name else str(PARAMS))
     yaml = _yaml()
     document = yaml.load(_commented().read_text())
     _assign_(document, wanted, yaml.load((PRESETS / f"{BASE}.yaml").read_text()))
@@ -131,7 +136,9 @@ def apply(name: str, study: str) -> str:
     _lock()
     write_text(PARAMS, buffer.getvalue())
     removed = prune(config.read(PARAMS))
-    what = f"{PARAMS} now holds preset {name}" + (f" for {study}" if study else "")
+    held = [f"preset {name}" + (f" for {study}" if study else "")] if name else []
+    held += [f"data.root {root}"] if root else []
+    what = f"{PARAMS} now holds {' with '.join(held)}"
     back = "`git checkout reports dvc.lock && dvc checkout` brings them back"
     return what + (f"; removed the results of {listed(removed)} ({back})" if removed else "")
 

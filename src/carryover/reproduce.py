@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import json
@@ -20,10 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from carryover import run
+from carryover import afresh, run
 from carryover.config import params as config
 from carryover.errors import ConfigError, KitError, listed
-from carryover.files import write_text
 from carryover.measure.compare import compare
 from carryover.measure.revisions import rows_at
 from carryover.overview import tolerances
@@ -43,7 +41,8 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
     """Run all stages, or those of some studies; compare; print.
 
     Args:
-        fresh: run every stage, also those whose results are up to date.
+        fresh: run every stage, also those whose results are up to date; of all studies the same
+            command goes on with a run that was stopped.
         once: with `fresh`, only if these parameters were not finished here before.
     Returns:
         Exit code: 0, or 1 when results of unchanged parameters differ significantly from HEAD's.
@@ -58,18 +57,25 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
     if run.chosen_device() == "cuda":
         run.device("cuda")
     with alone("reproduce.lock", "`carryover reproduce`"):
-        marker = run.scratch_root() / "reproduced"
-        if once and marker.exists() and marker.read_text() == _params_digest():
-            fresh = False
+        fresh = fresh and not (once and afresh.is_finished())
         started = time.monotonic()
         if not fresh:
             for name in stale_sets(params):
-                _run_dvc(params, ["--single-item", f"data@{name}"], fresh=True)
-        _run_dvc(params, [in_dvc(REPORTS[study]) for study in studies], fresh)
+                _run_dvc(params, ["--single-item", f"data@{name}", "--force"], fresh=True)
         if studies:
-            _run_dvc(params, ["--single-item", "claims", "report"], fresh)
-        if not studies:
-            write_text(marker, _params_digest())
+            force = ["--force"] if fresh else []
+            _run_dvc(params, [in_dvc(REPORTS[study]) for study in studies] + force, fresh)
+            _run_dvc(params, ["--single-item", "claims", "report", *force], fresh)
+        else:
+            left = afresh.begin() if fresh else 0
+            if left:
+                print(
+                    f"going on with a run that was stopped: {left} stages are left (for all of "
+                    "them: git checkout dvc.lock)",
+                    file=sys.stderr,
+                )
+            _run_dvc(params, [], fresh)
+            afresh.finish()
         return _tell(params, time.monotonic() - started)
 
 
@@ -106,10 +112,6 @@ def _run_here(name: str, params: config.Params) -> None:
     run_stage(name, "")
 
 
-def _params_digest() -> str:
-    return hashlib.sha256(PARAMS.read_bytes()).hexdigest()
-
-
 # --- DVC ---------------------------------------------------------------------------------------
 
 
@@ -125,7 +127,7 @@ def _run_dvc(params: config.Params, targets: list[str], fresh: bool) -> None:
             "`carryover run STAGE` runs single stages without it"
         )
     command = [sys.executable, "-m", "dvc", "repro", *targets]
-    command += ["--force", "--no-run-cache"] if fresh else []
+    command += ["--no-run-cache"] if fresh else []
     bin_folder = str(Path(sys.executable).parent)
     environment = os.environ | {
         "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")]),

@@ -105,6 +105,12 @@ class Continual:
             found.append(f"ewc_decay: expected 0 to 1, got {self.ewc_decay}")
         for name, sets in self.streams.items():
             found += distinct(sets, f"streams.{name}")
+        for item in self.items:
+            if not any(any(arm.cells()) for arm in self.arms_of(item).values()):
+                found.append(
+                    f"items: expected an arm with a stream, a protocol and a strategy for {item}, "
+                    "got none; add one or take the item out"
+                )
         for head in (NO_HEAD, OWN_HEAD):
             if head in self.heads:
                 found.append(f"heads.{head}: expected another name, this one has a meaning already")
@@ -199,4 +205,7 @@ def _kind(path: str, kind: str, name: str, encoders: Mapping[str, EncoderEntry])
     ]
 
 
-GRID = ("items", "seeds")  # which cells
+GRID = (  # which cells
+    *("items", "seeds"),
+    *(f"arms.*.{key}" for key in ("streams", "protocols", "strategies")),
+)

@@ -69,6 +69,7 @@ class Arm:
 
     Attributes:
         shuffle, stream_seed: in place of the protocols' own.
+        strategies: None leaves the arm out.
     """
 
     trains: Item
@@ -78,7 +79,7 @@ class Arm:
     stream_seed: int | None
     streams: tuple[str, ...]
     protocols: tuple[str, ...]
-    strategies: tuple[Strategy, ...]
+    strategies: tuple[Strategy, ...] | None
     features: Kind
     head: str
     lrs: tuple[float, ...]
@@ -90,7 +91,7 @@ class Arm:
     def faults(self) -> list[str]:
         found = at_least(self.epochs, "epochs", 1) + at_least(self.batch_size, "batch_size", 1)
         for name in ("streams", "protocols", "strategies", "lrs"):
-            found += distinct(getattr(self, name), name)
+            found += distinct(getattr(self, name) or (), name)
         found += at_least(self.stream_seed or 0, "stream_seed", 0)
         for i, lr in enumerate(self.lrs):
             found += between(lr, f"lrs[{i}]", above=0.0)
@@ -125,4 +126,4 @@ class Arm:
 
     def cells(self) -> Iterator[tuple[str, str, str]]:
         """Stream, protocol and strategy of each training."""
-        yield from product(self.streams, self.protocols, self.strategies)
+        yield from product(self.streams, self.protocols, self.strategies or ())

@@ -47,15 +47,20 @@ def digest_of(tree: dict[str, Any], *sections: str, without: tuple[str, ...] = (
     """Digest of some sections of a tree; dots lead into a section.
 
     Args:
-        without: keys left out of a section that is a mapping.
+        without: keys left out of a section that is a mapping; dots lead deeper, ``*`` is any key.
     """
     return digest({name: _less(_at(tree, name), without) for name in sections})
 
 
 def _less(value: Any, without: tuple[str, ...]) -> Any:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not without:
         return value
-    return {key: child for key, child in value.items() if key not in without}
+    deeper = [name.partition(".")[::2] for name in without if "." in name]
+    return {
+        key: _less(child, tuple(rest for first, rest in deeper if first in (key, "*")))
+        for key, child in value.items()
+        if key not in without
+    }
 
 
 def _at(tree: Any, dotted: str) -> Any:

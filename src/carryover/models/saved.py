@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,20 @@ from carryover.files import digest_of_files, write_bytes, write_json
 
 
 def save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
-    """Write weights, then the card with their digest: a folder with a card is whole."""
+    """Write weights and the card with their digest; the folder appears whole or stays as it was."""
     from safetensors.torch import save as to_bytes
 
     weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    write_bytes(folder / "weights.safetensors", to_bytes(weights))
-    found = digest_of_files([folder / "weights.safetensors"])
-    write_json(folder / "card.json", card | {"weights": found})
+    work = folder.parent / f".{folder.name}.partial"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        write_bytes(work / "weights.safetensors", to_bytes(weights))
+        found = digest_of_files([work / "weights.safetensors"])
+        write_json(work / "card.json", card | {"weights": found})
+        shutil.rmtree(folder, ignore_errors=True)
+        work.replace(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def read(path: Path) -> State:
     """
     if not path.is_file():
         raise DataError(f"{path}: expected a file of weights, found none; see docs/encoders.md")
-    state = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
+    state = _safetensors(path) if path.name.endswith(".safetensors") else _torch(path)
     tensors = state.tensors
     if tensors and all(name.startswith(PARALLEL) for name in tensors):
         tensors = {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
@@ -98,9 +98,10 @@ def unpickled(path: Path) -> Any:
             "`carryover weights convert` takes OpenAI's"
         )
     try:
-        with warnings.catch_warnings():  # on pickles of another form than torch.save writes
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on pickles of another form
+            # not by its name: torch reads whatever ends in .safetensors as that
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # whose text is a page of advice
         raise DataError(
             f"{path}: expected nothing but tensors, got a pickle that holds other objects or is "

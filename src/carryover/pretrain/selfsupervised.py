@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,9 +95,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         "neighbours_accuracy": neighbours_accuracy(network.encoder, card, trained, held),
     }
     context.refuse_edited()
-    folder = Path("data/models") / item
-    shutil.rmtree(folder, ignore_errors=True)
-    saved.save(folder, network.encoder, card)
+    saved.save(Path("data/models") / item, network.encoder, card)
     scratch.clear()
 
 

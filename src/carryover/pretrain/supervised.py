@@ -7,7 +7,6 @@ takes 10 s and 0.5 GB on two cores.
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,9 +102,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         },
     }
     context.refuse_edited()
-    folder = Path("data/models") / item
-    shutil.rmtree(folder, ignore_errors=True)
-    saved.save(folder, network, card)
+    saved.save(Path("data/models") / item, network, card)
     scratch.clear()
 
 

@@ -240,13 +240,14 @@ def of_whole_sets(params: Params, row: Callable[..., Row]) -> list[Row]:
 
 
 def before_training(params: Params, start: Start, row: Callable[..., Row]) -> list[Row]:
-    """Rows of the comparison of models as loaded, for the first arm that is partly frozen."""
+    """Rows of the comparison of models as loaded, for the first training that is partly frozen."""
     study = params.continual
-    name, arm = next(iter(study.arms_of("partly").items()))
-    stream, encoder = arm.streams[0], study.encoder_of(arm)
+    first = cells(study, "partly")[0]
+    name, arm, stream = first.arm, study.arms[first.arm], first.stream
+    encoder = study.encoder_of(arm)
     cell = {"stream": stream, "protocol": "untrained", "encoder": encoder}
     made = {
-        "data": start.pool(study, stream, arm.protocols[0]).data,
+        "data": start.pool(study, stream, first.protocol).data,
         "weights": start.encoders[encoder].weights,
     }
     return [

@@ -57,29 +57,27 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     """Read the rows of every item in ``continual.items`` and write the report's files."""
     study = params.continual
     rows = [row for name in study.items for row in read_rows(rows_of(name))]
-    masked = [name for name, protocol in study.protocols.items() if protocol.mask]
     read_by_figures = [row for name in study.items for row in drawn_of(study, name)]
-    scores = from_rows([*rows_of_preset(rows, study), *read_by_figures], masked)
+    scores = from_rows([*rows_of_preset(rows, study), *read_by_figures], masked(study))
     pairs = rows_between(params, context)
-    kept = [from_rows(each, masked) for each in kept_rows(RESULTS, study.preset)]
+    kept = [from_rows(each, masked(study)) for each in kept_rows(RESULTS, study.preset)]
     published = continual_published.read(RELEASED)
-    found = gains(scores)
-    tables = tables_of(scores, kept, published, found)
+    texts = texts_of(study, scores, kept, published)
     sigmoid = {name for name, head in study.heads.items() if head.sigmoid}
-    text = f"{reading(scores, study.encoder, settings(study))}\n\n{answer(scores, found)}"
     compared = from_rows(pairs) if pairs else None
     drawn = list(figures_of(scores, compared, published, sigmoid, kind_of(study)))
     context.refuse_edited()
     write_rows(FOLDER / "between.jsonl", pairs)
     write_json(FOLDER / "summary.json", summarise(scores))
-    write_text(FOLDER / "continual.csv", continual_tables.results_csv([scores, *kept]))
-    write_text(
-        FOLDER / "continual.md", "\n".join([f"# Continual\n\n{text}\n", *map(markdown, tables)])
-    )
-    parts = [part for table in tables for part in continual_tables.for_paper(table)]
-    write_text(FOLDER / "continual.tex", "\n".join(map(latex, parts)))
+    for name, text in texts.items():
+        write_text(FOLDER / name, text)
     for name, figure in drawn:
         figures.save(figure, FOLDER / name)
+
+
+def masked(study: Continual) -> list[str]:
+    """Protocols whose tests leave the classes of a task alone to be predicted."""
+    return [name for name, protocol in study.protocols.items() if protocol.mask]
 
 
 def rows_of(item: str) -> Path:
@@ -159,6 +157,26 @@ def kept_rows(folder: Path, preset: str) -> Iterator[list[Row]]:
     yield from (rows for _, rows in sorted(found.items()))
 
 
+def texts_of(
+    study: Continual, scores: Scores, kept: Sequence[Scores], published: Scores
+) -> dict[str, str]:
+    """The tables by file name: as CSV, as Markdown with what they say, as LaTeX."""
+    found = gains(scores)
+    tables = tables_of(scores, kept, published, found)
+    text = f"{reading(scores, study.encoder, settings(study))}\n\n{answer(scores, found)}"
+    parts = [part for table in tables for part in continual_tables.for_paper(table)]
+    return {
+        "continual.csv": continual_tables.results_csv([scores, *kept]),
+        "continual.md": "\n".join([f"# Continual\n\n{text}\n", *map(markdown, tables)]),
+        "continual.tex": "\n".join(map(latex, parts)),
+    }
+
+
+def texts_of_rows(study: Continual, rows: Sequence[Row]) -> dict[str, str]:
+    """The same of rows of one preset alone, such as kept ones."""
+    return texts_of(study, from_rows(rows, masked(study)), [], continual_published.read(RELEASED))
+
+
 def tables_of(
     scores: Scores, kept: Sequence[Scores], published: Scores, found: Sequence[Gain]
 ) -> list[Table]:
@@ -198,7 +216,7 @@ def kind_of(study: Continual) -> str:
 
 def settings(study: Continual) -> list[str]:
     """Sentences on the protocol: how rates are chosen, what strategies are called with."""
-    arms = study.arms.values()
+    arms = [arm for arm in study.arms.values() if any(arm.cells())]
     budgets = sorted({(arm.epochs, arm.batch_size) for arm in arms})
     chosen = any(len(arm.lrs) > 1 for arm in arms)
     budget = ", ".join(f"{epochs} in batches of {size}" for epochs, size in budgets)
