@@ -13,7 +13,7 @@ from conftest import PACKAGE, SRC
 LAYERS = (  # highest first; a folder stands for all its modules
     ("reference",),
     ("cli", "__main__"),
-    ("cli_encoders", "cli_zeroshot", "cli_launch"),
+    ("cli_encoders", "cli_zeroshot", "cli_launch", "cli_stored"),
     ("launch",),
     ("launch_slurm",),
     ("classify",),

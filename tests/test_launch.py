@@ -44,6 +44,13 @@ SEQUENCE = {
     "sequence.methods": {"plain": ["zero-shot", "finetune", "joint"], "lora": ["finetune-lora"]},
     "sequence.updates": 2,
 }
+LONG = SEQUENCE | {  # two trainings of one round, with time to be interrupted
+    "sequence.items": ["plain"],
+    "sequence.methods": {"plain": ["finetune"]},
+    "sequence.lrs": {"full": [0.003], "lora": [0.01]},
+    "sequence.updates": 60,
+    "sequence.seeds": 2,
+}
 RETRIEVAL = {
     "retrieval.items": ["resnet18"],
     "retrieval.controls": {"resnet18": ["zeros", "vote"]},
@@ -462,16 +469,38 @@ def _no_cluster() -> str:
     return "no SLURM cluster answers" if asked.returncode else ""
 
 
+PATIENCE = 300  # seconds of a busy machine
+
+
+def trained_cells() -> int:
+    """Cells of the cut study that the second share has kept."""
+    return len(kept("1-of-2").get("cuts-fr", ()))
+
+
+def trained_tasks() -> int:
+    """States of the sequence study's second cell, which has tasks behind it."""
+    return len(list(Path(".scratch").glob("sequence-plain/*/finetune@1@1.pt")))
+
+
 @pytest.mark.slow
-def test_a_task_that_is_preempted_goes_on_to_the_same_bytes(pretrained: Checkout) -> None:
+@pytest.mark.parametrize(
+    ("study", "changes", "begun"),
+    [
+        ("cuts", CUTS | {"cuts.epochs": 400, "cuts.max_updates": 400}, trained_cells),
+        ("sequence", LONG, trained_tasks),
+    ],
+)
+def test_a_task_that_is_preempted_goes_on_to_the_same_bytes(
+    embedded: Checkout, study: str, changes: dict[str, Any], begun: Callable[[], int]
+) -> None:
     if reason := _no_cluster():
         pytest.skip(reason)
-    pretrained.edit(**CUTS | {"cuts.epochs": 400, "cuts.max_updates": 400})
-    expected = undisturbed("cuts")
-    command = pretrained.command("launch", "cuts", "--on", "slurm", "--shards", "2", "--time", "20")
+    embedded.edit(**changes)
+    expected = undisturbed(study)
+    command = embedded.command("launch", study, "--on", "slurm", "--shards", "2", "--time", "20")
     process = subprocess.Popen(
         command,
-        env=pretrained.environment(),
+        env=embedded.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -480,15 +509,14 @@ def test_a_task_that_is_preempted_goes_on_to_the_same_bytes(pretrained: Checkout
         assert process.stdout
         number = process.stdout.readline().removeprefix("job ").split(":")[0]
         task = f"{number}_1"
-        deadline = time.monotonic() + 120
-        while not kept("1-of-2").get("cuts-fr"):
+        deadline = time.monotonic() + PATIENCE
+        while not begun():
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.02)
-        before = len(kept("1-of-2")["cuts-fr"])
         subprocess.run(["scancel", "--signal=USR1", task], check=True)
         while process.poll() is None:  # a task that was queued again waits for minutes, unless:
-            assert time.monotonic() < deadline + 180
+            assert time.monotonic() < deadline + PATIENCE
             subprocess.run(
                 ["scontrol", "update", f"jobid={task}", "starttime=now"],
                 capture_output=True,
@@ -498,14 +526,11 @@ def test_a_task_that_is_preempted_goes_on_to_the_same_bytes(pretrained: Checkout
         out, err = process.communicate()
     finally:
         process.kill()
-        subprocess.run(["scancel", "--name=carryover-cuts"], capture_output=True, check=False)
+        subprocess.run(["scancel", f"--name=carryover-{study}"], capture_output=True, check=False)
     assert process.returncode == 0, err
-    assert out.splitlines()[-2:] == [
-        "cuts@fr: rows are written",
-        "cuts@baseline: rows are written",
-    ]
-    assert before > 0
-    log = Path(f".scratch/launch/cuts/{task}/{task}_0_log.out").read_text()
+    written = [f"{each.stage}: rows are written" for each in launch.plan(study)]
+    assert out.splitlines()[-len(written) :] == written
+    log = Path(f".scratch/launch/{study}/{task}/{task}_0_log.out").read_text()
     assert f"Requeued job {task}" in log
-    assert log.count("cuts@baseline: share 1/2 is done") == 1
-    assert rows("cuts") == expected
+    assert log.count(f"{launch.plan(study)[-1].stage}: share 1/2 is done") == 1
+    assert rows(study) == expected

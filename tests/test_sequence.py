@@ -25,6 +25,7 @@ from carryover import (
     sequence_runs,
     sequence_training,
     train,
+    zeroshot,
 )
 from carryover.config import params as config
 from carryover.config import sequence_parts as names
@@ -183,6 +184,22 @@ def test_predictions_give_the_accuracies_of_the_rows(run_methods: Runs) -> None:
     for (after, name), value in half.items():
         hits = right["finetune", after, name, 0.5]
         assert sum(hits) / len(hits) == pytest.approx(value, abs=1e-9)
+
+
+def test_a_kept_model_tested_alone_has_the_accuracies_of_the_rows(run_methods: Runs) -> None:
+    for method in ("finetune", "zscl-lora"):
+        rows = run_methods(method, updates=4, **ONE_RATE)
+        folder = Path("data/checkpoints/sequence") / item_of(method)
+        model = zeroshot.load(config.read(PARAMS), "clip-nano", next(folder.iterdir()))
+        for name in IMAGES:
+            score = zeroshot.evaluate(model, name)
+            for metric, value in (
+                *(("accuracy", score.top1), ("top5_accuracy", score.top5)),
+                ("per_class_accuracy", score.per_class),
+            ):
+                found = matrix(rows, method, metric)
+                assert value == pytest.approx(found[2, name], abs=1e-6)
+                assert metric != "accuracy" or value != found[0, name]
 
 
 def mixed_in(row: Row) -> float | None:

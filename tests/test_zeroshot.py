@@ -13,12 +13,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from carryover import run, zeroshot
+from carryover import checkpoints, run, zeroshot
 from carryover.adapt.distill import unit_images, unit_texts
+from carryover.checkpoints import Checkpoint
 from carryover.classify import Named, class_names, classify, image_files
 from carryover.cli import app
 from carryover.data import store
 from carryover.errors import ConfigError, DataError
+from carryover.files import digest
 from carryover.models import prompts
 from carryover.models.prompts import class_prompts
 from conftest import Checkout
@@ -121,6 +123,49 @@ def test_what_cannot_be_tested_is_refused(loaded: list[Any], tmp_path: Path) -> 
         zeroshot.load(params(), "tiny", other)
 
 
+def kept(file: Path, **changes: Any) -> Path:
+    """What a study keeps of the tiny CLIP where training moved the logit scale alone."""
+    encoder = clip()
+    assert encoder.text is not None
+    given = {
+        "study": "sequence",
+        "item": "plain",
+        "cell": {"method": "finetune"},
+        "network": "tiny",
+        "start": digest([encoder.weights, encoder.text.digest]),
+        "what": "model",
+        "tensors": {"logit_scale": torch.tensor(2.0)},
+    }
+    checkpoints.write(file, Checkpoint(**given | changes))  # type: ignore[arg-type]
+    return file
+
+
+def test_a_kept_model_is_the_start_but_for_what_training_changed(
+    loaded: list[Any], tmp_path: Path
+) -> None:
+    model = zeroshot.load(params(), "tiny", kept(tmp_path / "one.safetensors"))
+    before, after = clip().model.state_dict(), model.encoder.model.state_dict()
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"logit_scale"}
+    assert model.encoder.logit_scale == pytest.approx(7.389056)  # e squared
+    assert model.adapted
+
+
+def test_a_kept_model_of_another_kind_or_start_is_refused(
+    loaded: list[Any], tmp_path: Path
+) -> None:
+    other = kept(tmp_path / "other.safetensors", start="0123456789abcdef")
+    with pytest.raises(DataError, match=r"began from the weights \w+, got .* 0123456789abcdef"):
+        zeroshot.load(params(), "tiny", other)
+    image = kept(tmp_path / "image.safetensors", study="adapt", what="image")
+    with pytest.raises(DataError, match=r"expected a model with its text, .* of adapt without"):
+        zeroshot.load(params(), "tiny", image)
+    foreign = kept(tmp_path / "foreign.safetensors", tensors={"more": torch.zeros(1)})
+    with pytest.raises(DataError, match=r"1 unexpected \(more\)"):
+        zeroshot.load(params(), "tiny", foreign)
+
+
 def images_in(folder: Path) -> list[Path]:
     """Two images that decode and one that does not."""
     folder.mkdir()
@@ -188,6 +233,9 @@ def test_the_commands_print_lines_or_json(loaded: list[Any], tmp_path: Path) -> 
     try:
         out = CliRunner().invoke(app, ["zeroshot", "tiny", "digits", "--json"])
         assert json.loads(out.stdout)[0]["dataset"] == "digits"
+        out = CliRunner().invoke(app, ["zeroshot", "tiny", "digits", "food-101"])
+        assert isinstance(out.exception, DataError)
+        assert "%" not in out.stdout  # refused before the first set is tested
         asked = ["classify", str(files[0]), "--encoder", "tiny", "--dataset", "digits", "--json"]
         out = CliRunner().invoke(app, asked)
         assert len(json.loads(out.stdout)["names"]) == 5

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from carryover import __version__, cli_encoders, cli_launch, cli_zeroshot
+from carryover import __version__, cli_encoders, cli_launch, cli_stored, cli_zeroshot
 from carryover.errors import KitError, of_machine, pick
 
 app = typer.Typer(
@@ -21,13 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Data sets: list, check, prepare.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
 cli_encoders.add(app)
 cli_zeroshot.add(app)
 cli_launch.add(app)
-claims_app = typer.Typer(help="Published claims: list, verify, accept.", no_args_is_help=True)
-app.add_typer(claims_app, name="claims")
+cli_stored.add(app)
 
 DEVICES = ("auto", "cpu", "cuda")
 OURS = 3  # exit code of a fault that is ours
@@ -256,67 +253,3 @@ def export_original(
 
     for path in export(study, folder):
         print(path)
-
-
-@data_app.command("list")
-def data_list() -> None:
-    """Counts, classes and digests of the known data sets."""
-    from carryover.overview import data_table
-
-    print(data_table())
-
-
-@data_app.command("check")
-def data_check(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Sets, folder:PATH or parquet:PATH; all of params.")
-    ] = None,
-) -> None:
-    """Check sets against their digests and known counts; refuse a short or altered copy."""
-    from carryover.overview import check_data
-
-    for line in check_data(names or []):
-        print(line)
-
-
-@data_app.command("prepare")
-def data_prepare(
-    names: Annotated[list[str], typer.Argument(help="Sets to prepare under data/sets.")],
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch them with torchvision if they are absent.")
-    ] = False,
-) -> None:
-    """Decode, count, digest and write sets."""
-    from carryover.overview import prepare_data
-
-    for line in prepare_data(names, download):
-        print(line)
-
-
-@claims_app.command("list")
-def claims_list(study: Annotated[str, typer.Option(help="Only this study.")] = "") -> None:
-    """Every claim of the ledger with what decides it."""
-    from carryover.claims.shown import listing
-
-    print(listing(Path(), study))
-
-
-@claims_app.command("verify")
-def claims_verify(
-    study: Annotated[str, typer.Option(help="Only this study.")] = "",
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Decide every claim from stored rows; exit 1 where a verdict is not the accepted one."""
-    from carryover.claims.shown import verdicts
-
-    text, same = verdicts(Path(), study, json_)
-    print(text)
-    raise typer.Exit(0 if same else 1)
-
-
-@claims_app.command("accept")
-def claims_accept() -> None:
-    """Take the verdicts as they are now as the accepted ones: claims/verdicts.yaml."""
-    from carryover.claims.verify import ACCEPTED, accept
-
-    print(f"{accept(Path())} verdicts changed; {ACCEPTED}")

@@ -20,7 +20,7 @@ def zeroshot(
     encoder: Annotated[str, typer.Argument(help="Encoder of params.yaml, or a source.")],
     datasets: Annotated[list[str], typer.Argument(help="Prepared data sets.")],
     weights: Annotated[
-        Path | None, typer.Option(help="Weights of the whole model, as training left them.")
+        Path | None, typer.Option(help="Weights of the whole model, or what a study keeps of it.")
     ] = None,
     split: Annotated[str, typer.Option(help="The images to test on.")] = "test",
     csv: Annotated[
@@ -33,9 +33,13 @@ def zeroshot(
     from dataclasses import asdict
 
     from carryover.config import params as config
+    from carryover.data import store
+    from carryover.embed import SETS
     from carryover.stages import PARAMS
     from carryover.zeroshot import evaluate, load, metrics_csv
 
+    for dataset in datasets:  # all, before the first is tested
+        store.prepared(SETS, dataset, "zeroshot")
     model = load(config.read(PARAMS), encoder, weights)
     scores = []
     for dataset in datasets:
@@ -53,7 +57,7 @@ def classify(
     image: Annotated[Path, typer.Argument(help="Image file, or a folder of them.")],
     encoder: Annotated[str, typer.Option(help="Encoder of params.yaml, or a source.")],
     weights: Annotated[
-        Path | None, typer.Option(help="Weights of the whole model, as training left them.")
+        Path | None, typer.Option(help="Weights of the whole model, or what a study keeps of it.")
     ] = None,
     dataset: Annotated[str, typer.Option(help="Prepared set whose classes to choose from.")] = "",
     labels: Annotated[Path | None, typer.Option(help="Text file, a class name a line.")] = None,

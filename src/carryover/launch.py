@@ -102,7 +102,10 @@ def _stage(study: str, item: str) -> str:
 
 def _shares(work: Sequence[Work], count: int) -> list[Share]:
     """That many shares, or as many as have a cell."""
-    count = min(count, max(each.most() for each in work))
+    most = max(each.most() for each in work)
+    if count > most:
+        print(f"launch: {count} shares wanted, {most} have work", file=sys.stderr)
+    count = min(count, most)
     return [Share(index, count) for index in range(count)]
 
 

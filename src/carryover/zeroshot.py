@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from carryover import bank, run
+from carryover import bank, checkpoints, run
 from carryover.data import store
 from carryover.data.images import Images
 from carryover.embed import SETS, prepared
 from carryover.errors import ConfigError, DataError, listed
-from carryover.files import write_text
+from carryover.files import digest, write_text
 from carryover.measure.statistics import wilson
 from carryover.models import encoders, weights
 from carryover.models.encoders import Encoder
@@ -82,10 +82,11 @@ def load(params: Params, name: str, file: Path | None = None) -> Model:
     """An encoder of ``params.yaml`` or a source, with the weights of a file where one is given.
 
     Args:
-        file: state of the whole model, as training leaves it.
+        file: state of the whole model, or a checkpoint of a study, which has what differs from
+            the encoder's own.
     Raises:
         ConfigError: an unknown encoder, or one without text.
-        DataError: weights of another network.
+        DataError: weights of another network, or a checkpoint of another start or without text.
     """
     entry = params.encoders.get(name)
     if entry is None and ":" not in name:
@@ -108,7 +109,11 @@ def load(params: Params, name: str, file: Path | None = None) -> Model:
 def _with_weights(encoder: Encoder, file: Path) -> Encoder:
     """The encoder with the weights of a file, in place, and digests that tell it apart."""
     assert encoder.text is not None
-    weights.load_(encoder.model, weights.read(file).tensors, file)
+    found = weights.read(file)
+    if checkpoints.ABOUT in found.metadata:
+        _with_changes(encoder, file)
+    else:
+        weights.load_(encoder.model, found.tensors, file)
     of_text = encoder.text.module or encoder.model
     return replace(
         encoder,
@@ -118,6 +123,25 @@ def _with_weights(encoder: Encoder, file: Path) -> Encoder:
         ),
         logit_scale=float(encoder.model.get_parameter("logit_scale").detach().exp()),
     )
+
+
+def _with_changes(encoder: Encoder, file: Path) -> None:
+    """Give an encoder, in place, what a study's training changed of it."""
+    assert encoder.text is not None
+    found = checkpoints.read(file)
+    if found.what != "model":
+        raise DataError(
+            f"{file}: expected a model with its text, as the sequence study keeps it, got one of "
+            f"{found.study} without; `carryover run survival` looks at those"
+        )
+    start = digest([encoder.weights, encoder.text.digest])
+    if found.start != start:
+        raise DataError(
+            f"{file}: expected a model that began from the weights {start}, got one that began "
+            f"from {found.start} ({found.network}); name that encoder, or run "
+            f"`dvc repro {found.study}@{found.item}`"
+        )
+    weights.load_(encoder.model, encoder.model.state_dict() | found.tensors, file)
 
 
 def evaluate(model: Model, dataset: str, split: str = "test") -> Score:
