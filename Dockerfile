@@ -12,15 +12,17 @@ ARG BASE_IMAGE=nvidia/cuda:13.0.3-base-ubuntu24.04
 FROM ${BASE_IMAGE} AS os
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-        ca-certificates git python3 python3-venv tini \
+        ca-certificates git python3 tini \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old \
         /var/log/apt /var/log/dpkg.log /var/log/alternatives.log \
  && git config --system --add safe.directory '*'
 
-# --- uv, held by hashes; it does not enter the image ----------------------------------------------
+# --- uv, held by hashes; neither it nor pip enters the image --------------------------------------
 FROM os AS uv
 RUN --mount=type=bind,source=requirements/uv.lock,target=/locks/uv.lock \
-    python3 -m venv /opt/uv \
+    apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3-venv \
+ && python3 -m venv /opt/uv \
  && /opt/uv/bin/pip install --no-cache-dir --require-hashes -r /locks/uv.lock
 
 # --- the packages of requirements.lock, in one layer ----------------------------------------------

@@ -1,12 +1,11 @@
 """Peak memory of a head that trains on all tokens of 60,000 images, read from the disk.
 
 A store of random tokens with the rows of S-MNIST (60,000 training, 10,000 test images) is written
-as the bank writes it: 17 tokens of width 48 in float32 (flava-nano's, small enough to be held in
-memory), 50 of width 768 in bfloat16 (a ViT-B/32's; 5.4 GB of disk while it runs) and, if asked for,
-197 of them (a ViT-B/16's, FLAVA's; 21 GB). A process of its own reads all rows in random order,
-then trains the published head (100 and 50 units) by Avalanche's Naive on three chunks, an epoch
-each, tested after each. What the process holds at most is asked of the system: after the imports,
-after reading, after training; pages of mapped files count.
+as the bank writes it: 17 tokens of width 48 in float32 (flava-nano's, held in memory), 50 of width
+768 in bfloat16 (a ViT-B/32's; 5.4 GB of disk) and, if asked for, 197 of them (FLAVA's; 21 GB). A
+process of its own reads all rows in random order, then trains the published head (100 and 50 units)
+by Avalanche's Naive on three chunks, an epoch each, tested after each. The system says what the
+process has held at most by then; pages of mapped files count.
 
     python benchmarks/memory.py --sizes flava-nano vit-b-32
 """
@@ -38,8 +37,7 @@ SIZES = {  # tokens, their width, what they are stored as
     "vit-b-16": (197, 768, torch.bfloat16),
 }
 TRAIN, TEST, CLASSES, SHARD, BATCH = 60_000, 10_000, 10, 10_000, 100
-EXPERIENCES, LR, MOMENTUM, SEED = 3, 0.001, 0.9, 0
-HIDDEN = (100, 50)
+EXPERIENCES, HIDDEN, LR, MOMENTUM, SEED = 3, (100, 50), 0.001, 0.9, 0
 BAR = 4 * 2**30  # bytes
 
 
@@ -49,9 +47,9 @@ def write_store(folder: Path, size: str) -> None:
     for first in range(0, TRAIN + TEST, SHARD):
         layout = {"tokens": (dtype, (SHARD, tokens, width))}
         with written(folder / f"{first:05}.safetensors", layout, {}) as stream:
+            rows = torch.randn(BATCH, tokens, width, generator=generator).to(dtype)
             for _ in range(0, SHARD, BATCH):
-                rows = torch.randn(BATCH, tokens, width, generator=generator)
-                stream.add(rows.to(dtype))
+                stream.add(rows)
 
 
 def measured(folder: Path) -> dict[str, Any]:
@@ -82,12 +80,8 @@ def train(inputs: Inputs) -> None:
     head = mlp_head(inputs(rows[:1]).numel(), HIDDEN, CLASSES, generator=generator, sigmoid=False)
     optimiser = torch.optim.SGD(head.parameters(), LR, momentum=MOMENTUM)
     settings = Settings("naive", BATCH, BATCH, 1, 0, 0.0, 0.0, 0.0, 1.0)
-    run_stream(
-        *(head, inputs, labels, stream, optimiser, settings),
-        seed=SEED,
-        device=torch.device("cpu"),
-        before=False,
-    )
+    what = (head, inputs, labels, stream, optimiser, settings)
+    run_stream(*what, seed=SEED, device=torch.device("cpu"), before=False)
 
 
 def peak() -> int:
@@ -116,8 +110,7 @@ def main() -> None:
         held = found[size]["trained_bytes"] / 2**30
         print(f"memory: {size}, {TRAIN + TEST} images: {held:.2f} GiB at most, bar 4", flush=True)
     what = f"{TRAIN} training and {TEST} test images, {options.threads} threads; one run a size"
-    path = turns.write("memory", {"what": what, "bar_bytes": BAR, "sizes": found})
-    print(path)
+    print(turns.write("memory", {"what": what, "bar_bytes": BAR, "sizes": found}))
     if max(each["trained_bytes"] for each in found.values()) > BAR:
         raise SystemExit("memory: expected at most 4 GiB, it is more")
 

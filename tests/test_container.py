@@ -314,6 +314,9 @@ IMAGE = os.environ.get("CARRYOVER_IMAGE", "")
 USER = 4321  # has no entry in the image's list of users
 CLOSED = ("--network", "none", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 READ_ONLY = ("--read-only", "--tmpfs", "/tmp:exec")
+LEFT = ("*.whl", "ensurepip")  # by what pip would come back
+SECRETS = (".netrc", "pip.conf", "id_rsa*", "id_ed25519*", ".git-credentials", "*.key", ".env")
+SECRETS += ("credentials",)
 TOOLS = ("uv", "pip", "gcc", "cc", "g++", "make", "cmake", "ld", "curl", "wget", "ssh")
 
 
@@ -411,10 +414,8 @@ def test_image_keeps_no_build_tool_cache_or_secret(engine: Engine) -> None:
     left += "/tmp /var/tmp /app/.git /app/.dvc/cache /app/data -mindepth 1 2>/dev/null; true"
     inside = ("--entrypoint", "bash", "--read-only", *CLOSED, "--user", "0:0")
     assert docker("run", "--rm", *inside, IMAGE, "-c", left).stdout == ""
-    secrets = (
-        "find / -xdev -type f '(' -name '.netrc' -o -name 'pip.conf' -o -name 'id_*' -o -name "
-    )
-    secrets += "'.git-credentials' -o -name '*.key' -o -name 'credentials' -o -name '.env' ')'"
+    names = " -o ".join(f"-name '{name}'" for name in (*SECRETS, *LEFT))
+    secrets = f"find / -xdev '(' {names} ')'"
     found = docker("run", "--rm", *inside, IMAGE, "-c", f"{secrets} 2>/dev/null; true").stdout
     assert found == ""
     history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", IMAGE).stdout
