@@ -38,9 +38,9 @@ def zeroshot(
     from carryover.stages import PARAMS
     from carryover.zeroshot import evaluate, load, metrics_csv
 
+    model = load(config.read(PARAMS), encoder, weights)
     for dataset in datasets:  # all, before the first is tested
         store.prepared(SETS, dataset, "zeroshot")
-    model = load(config.read(PARAMS), encoder, weights)
     scores = []
     for dataset in datasets:
         scores.append(evaluate(model, dataset, split))

@@ -70,6 +70,8 @@ def launch(study: str, on: str, shards: int, shard: str, dry_run: bool, request:
     if only and shards:
         raise ConfigError("launch: expected --shards or --shard, got both; leave one out")
     shares = [only] if only else _shares(work, shards or place.shares())
+    if shards > len(shares):
+        print(f"launch: {shards} shares wanted, {len(shares)} have work", file=sys.stderr)
     if dry_run:
         print(described(study, on, work, shares, request))
         return 0
@@ -102,10 +104,7 @@ def _stage(study: str, item: str) -> str:
 
 def _shares(work: Sequence[Work], count: int) -> list[Share]:
     """That many shares, or as many as have a cell."""
-    most = max(each.most() for each in work)
-    if count > most:
-        print(f"launch: {count} shares wanted, {most} have work", file=sys.stderr)
-    count = min(count, most)
+    count = min(count, max(each.most() for each in work))
     return [Share(index, count) for index in range(count)]
 
 
