@@ -46,6 +46,8 @@ def _give_names_for_checking(name: str) -> None:
             exec(compile(imports, name, "exec"), vars(module))
 
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads leave their core to others
+
 MODULES = _module_names()
 for _name in MODULES:
     _give_names_for_checking(_name)

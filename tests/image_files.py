@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,3 +56,23 @@ def write_mnist(root: Path, train: int = 20, test: int = 10) -> Path:
         (raw / f"{name}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
         (raw / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, count) + labels)
     return raw
+
+
+def write_cifar(root: Path) -> None:
+    """Files of CIFAR-10's and CIFAR-100's format with noise, a training image of each class."""
+    parts: dict[str, dict[str, list[int]]] = {
+        "cifar-10-batches-py": {f"data_batch_{i}": [2 * i - 2, 2 * i - 1] for i in range(1, 6)},
+        "cifar-100-python": {"train": list(range(100))},
+    }
+    for folder, files in parts.items():
+        small = folder == "cifar-10-batches-py"
+        key, meta, test = (
+            ("label", "batches.meta", "test_batch") if small else ("fine_label", "meta", "test")
+        )
+        names = [f"class {i}" for i in range(10 if small else 100)]
+        found = {meta: pickle.dumps({f"{key}_names": names})}
+        for name, labels in (files | {test: [3, 0]}).items():
+            pixels = np.random.default_rng(len(name)).integers(0, 256, (len(labels), 3072))
+            content = {"data": pixels.astype(np.uint8), f"{key}s": labels}
+            found[name] = pickle.dumps(content)
+        write_folder(root / folder, found)

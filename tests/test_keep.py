@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from carryover import presets
+from carryover.claims.verify import verify
 from carryover.config import reader
 from carryover.config.cuts import GRID
 from carryover.errors import ConfigError, DataError
@@ -22,6 +23,7 @@ from carryover.rows import Row, read_rows, write_rows
 from carryover.stages import STAGES
 from conftest import REPOSITORY, Checkout
 from continual_rows import run
+from retrieval_rows import run as retrieval_run
 
 FRACTIONS = (0.001, 0.01)
 
@@ -289,3 +291,40 @@ def test_a_digest_leaves_out_keys_of_every_entry() -> None:
     for key, entry in (("runs", 4), ("arms", {"a": {"lr": 2, "runs": [1]}, "b": {"runs": []}})):
         other = {"study": tree["study"] | {key: entry}}
         assert reader.digest_of(other, "study", without=without) != before
+
+
+def lab_rows(*arms: tuple[str, int | None, str]) -> list[Row]:
+    """Handmade rows of the retrieval study, as if preset lab had been run."""
+    stage, values = STAGES["retrieval"], presets.tree("lab")
+    params = reader.digest_of(values, *stage.sections, without=stage.grid)
+    return [
+        replace(row, preset="lab", params=params, cell=row.cell | {"dataset": "mnist"})
+        for arm in arms
+        for row in retrieval_run("perceiver", *arm)
+    ]
+
+
+def test_parts_of_the_retrieval_study_are_kept_by_set_and_decide_claims(checkout: Checkout) -> None:
+    shutil.copytree(REPOSITORY / "claims", "claims")
+    path, kept = Path("reports/retrieval/runs/perceiver/rows.jsonl"), Path("results/lab/retrieval")
+    write_rows(path, lab_rows(("none", None, "none"), ("knn", 10, "none")))
+    write_text(Path("reports/retrieval/retrieval.md"), "steps")
+    assert keep("lab") == [kept / "mnist"]
+    assert (kept / "mnist/retrieval.md").read_text() == "steps"
+    write_rows(path, lab_rows(("knn", 10, "zeros")))
+    keep("lab")
+    assert not (kept / "mnist/retrieval.md").exists()  # told of two arms, three are kept
+    found = read_rows(kept / "mnist/runs/perceiver/rows.jsonl")
+    assert {row.cell["control"] for row in found} == {"none", "zeros"}
+    assert len({json.dumps(row.cell) + row.metric for row in found}) == len(found)
+
+    told = {
+        entry.claim.id: entry.decision
+        for entry in verify(Path(), "retrieval")
+        if entry.evidence == "lab"
+    }
+    clean = told["retrieval-r1-clean"]  # 240 steps against 40 in each seed
+    assert clean.verdict != "not run"
+    assert clean.value == 6.0
+    assert told["retrieval-r7"].value == 6.0  # memory of zeros: 240 too
+    assert told["retrieval-r3"].verdict == "not run"  # of ResNet-18

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from multiprocessing.context import ForkProcess
 
 import pytest
 import torch
@@ -54,6 +55,33 @@ def test_what_the_user_must_mend_passes_through(processes: int) -> None:
 
     with pytest.raises(KitError, match=r"^cuts\.lr: lower it$"):
         list(spread(refuse, [0, 1, 2, 3], processes))
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_an_interrupt_while_processes_start_is_not_lost_to_the_fork(
+    monkeypatch: pytest.MonkeyPatch, heard: bool
+) -> None:
+    started, start = [], ForkProcess.start
+
+    def interrupted(process: ForkProcess) -> None:
+        signal.raise_signal(signal.SIGINT)
+        start(process)
+        started.append(process)
+
+    monkeypatch.setattr(ForkProcess, "start", interrupted)
+    handler = signal.default_int_handler if heard else signal.SIG_IGN
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        if heard:
+            with pytest.raises(KeyboardInterrupt):
+                list(spread(work, [0, 1, 2], 2))
+        else:
+            assert len(list(spread(work, [0, 1, 2], 2))) == 3
+        assert signal.getsignal(signal.SIGINT) == handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(started) == 2
+    assert not any(process.is_alive() for process in started)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -641,14 +641,21 @@ def test_pretrained_weights_meet_the_pixels_that_they_know(loaded: Loads) -> Non
     assert spread_of(replace(known, grey=True), 3) is None
 
 
+REAL = {
+    "corrected": ("corrected", "corrected/cifar10"),
+    "published": ("published", "published/cifar10"),
+    "lab": ("lab/pretrained", "lab/cifar10-pretrained"),
+}
+
+
 def test_presets_of_the_real_sets_start_all_three_models_from_both_pretrainings(
     checkout: Checkout,
 ) -> None:
     from carryover import presets
 
     found: dict[str, set[str]] = {}
-    for name in ("corrected", "published", "lab"):
-        for part in (name, f"{name}/cifar10"):
+    for name, parts in REAL.items():
+        for part in parts:
             params = config.parse(presets.tree(part), part)
             for item in params.retrieval.items:
                 started = {c.control for c in cells(params.retrieval, item)[1]} & {*names.STARTED}
@@ -667,7 +674,7 @@ def test_presets_of_the_real_sets_start_all_three_models_from_both_pretrainings(
                     assert dims.items() <= vars(own).items()
                     known = {*catalog.DATASETS, *catalog.RENDERED}
                     assert set(recipe.sets) <= known
-    assert set(found) == {"corrected", "published", "lab"}
+    assert set(found) == set(REAL)
     assert all(items == {"resnet18", "alexnet", "perceiver"} for items in found.values())
 
 

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -155,18 +156,35 @@ def spread(work: Callable[[T], R], tasks: Sequence[T], processes: int) -> Iterat
                 return
 
     running = [context.Process(target=loop, daemon=True) for _ in range(min(processes, len(tasks)))]
-    for process in running:
-        process.start()
     try:
+        with _interrupted_afterwards():
+            for process in running:
+                process.start()
         for _ in tasks:
             i, result, error = _next(results, running)
             if error is not None:
                 raise error
             yield tasks[i], result
     finally:
-        for process in running:
+        for process in (each for each in running if each.pid):
             process.terminate()
             process.join()
+
+
+@contextlib.contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """Hold an interrupt until the block is done: Python loses one that comes while it forks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if caught and callable(previous):
+        previous(signal.SIGINT, None)
 
 
 def end_with_parent() -> None:

@@ -122,15 +122,12 @@ def _finite(model: nn.Module) -> bool:
 
 
 def optimiser_of(training: Training, network: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """The optimiser of an item."""
+    """The optimiser of an item; fused, since small steps are mostly calls."""
+    weights, decay = network.parameters(), training.weight_decay
     if training.optimiser == "adam":
-        return torch.optim.Adam(network.parameters(), lr=lr, weight_decay=training.weight_decay)
+        return torch.optim.Adam(weights, lr=lr, weight_decay=decay, fused=True)
     return torch.optim.SGD(
-        network.parameters(),
-        lr=lr,
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-        fused=True,
+        weights, lr=lr, momentum=training.momentum, weight_decay=decay, fused=True
     )
 
 
