@@ -82,12 +82,24 @@ def test_a_preset_is_written_and_mini_comes_back_byte_for_byte(
     before = checkout.params.read_text()
     assert presets.apply(name, "").startswith(f"params.yaml now holds preset {name}")
     assert reader.load(PARAMS) == presets.tree(name)
-    assert presets.describe() == (f"params.yaml equals preset {name}", True)
     after = checkout.params.read_text()
     assert "# every random draw descends from it, by purpose" in after
     assert "# the same budget at every fraction (published: by epochs alone)" in after
     presets.apply("mini", "")
     assert checkout.params.read_text() == before
+
+
+@pytest.mark.parametrize("name", ["lab", "published/thesis"])
+def test_values_that_equal_a_preset_are_told_so(checkout: Checkout, name: str) -> None:
+    presets.apply(name, "")
+    assert presets.describe() == (f"params.yaml equals preset {name}", True)
+
+
+def test_a_preset_that_is_edited_is_read_again(checkout: Checkout) -> None:
+    path = presets.PRESETS / "lab.yaml"
+    assert presets.tree("lab")["survival"]["images"] == 1000
+    path.write_text(path.read_text().replace("images: 1000", "images: 999"))
+    assert presets.tree("lab")["survival"]["images"] == 999
 
 
 def test_a_folder_of_sets_is_written_with_a_preset_or_alone(checkout: Checkout) -> None:

@@ -62,7 +62,7 @@ def test_two_official_sets_are_trained_one_after_another(
     short = {"updates": 1, "warm_up": 1, "batch_size": 2, "datasets": TASKS, "orders": {"1": TASKS}}
     short |= {"items": ["plain", "distill"], "methods.plain": ["zero-shot", "finetune"]}
     short |= {"methods.distill": ["zscl"], "curves.mix_after": [2], "lr_factors": None}
-    short |= {"curves.map_images": 0}  # too few for a map
+    short |= {"curves.mixes": [0.5], "curves.map_images": 0}  # too few for a map
     checkout.edit(**{f"sequence.{key}": value for key, value in short.items()})
     checkout.edit(**{"data.root": str(root), f"encoders.{ENCODER}.datasets": TASKS})
     checkout.edit(**{f"encoders.{ENCODER}.weights": weights.name})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import shutil
 from decimal import Decimal
@@ -46,10 +47,17 @@ def tree(name: str) -> dict[str, Any]:
 
 
 def _whole(name: str) -> dict[str, Any]:
-    changes = reader.load(PRESETS / f"{name}.yaml")
+    path = PRESETS / f"{name}.yaml"
+    changes = copy.deepcopy(_parsed(path.absolute(), path.read_bytes()))
     if name == BASE:
         return changes
     return _merged(_whole(changes.pop("base", BASE)), changes, "")
+
+
+@functools.cache
+def _parsed(path: Path, content: bytes) -> dict[str, Any]:
+    """What a file holds, read once as long as that is its content: most presets build on one."""
+    return reader.load(path)
 
 
 def _used(values: dict[str, Any]) -> dict[str, Any]:
