@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from carryover import cli, launch, parallel
+from carryover import cli, launch, launch_slurm, parallel
 from carryover.errors import ConfigError, KitError
 from carryover.launch_slurm import Request, Task
 from carryover.scratch import Scratch, alone
@@ -284,7 +285,7 @@ def test_two_shares_give_the_bytes_of_one_process(
 
 
 def test_a_launch_killed_between_two_stages_computes_no_cell_again(
-    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretrained.edit(**CUTS)
     expected = undisturbed("cuts")
@@ -304,6 +305,10 @@ def test_a_launch_killed_between_two_stages_computes_no_cell_again(
     assert trained == ["baseline"]
     assert launch.write_rows("cuts") == 0
     assert rows("cuts") == expected
+    capsys.readouterr()
+    assert launch.write_rows("cuts") == 1  # the cells are let go
+    written = "reports/cuts/runs/fr/rows.jsonl has those of an earlier run"
+    assert capsys.readouterr().out.splitlines()[0].endswith(f" cells wait; {written}")
 
 
 def test_a_plain_run_takes_up_what_shares_have_kept(pretrained: Checkout) -> None:
@@ -451,6 +456,37 @@ def test_options_reach_the_cluster_and_a_faulty_one_is_refused() -> None:
     assert Request().parameters()["partition"] is None
     with pytest.raises(ConfigError, match=r"--sbatch: expected NAME=VALUE, .*got 'qos'"):
         Request(others=("qos",)).parameters()
+
+
+def test_a_second_launch_is_refused_while_jobs_of_the_first_are_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squeue = tmp_path / "squeue"
+    squeue.write_text("""#!/bin/sh\n[ "$3" = 34 ] && echo 34_1; exit 0\n""")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    jobs = tmp_path / "launch" / "cuts" / "jobs"
+    launch_slurm._refuse_beside_others("cuts", jobs)  # the first launch of all
+    jobs.write_text("33\n34\n")
+    with pytest.raises(KitError, match=r"got 34; they go on .* `scancel 34` and run again"):
+        launch_slurm._refuse_beside_others("cuts", jobs)
+    assert jobs.read_text() == "33\n34\n"
+    jobs.write_text("33\n")
+    launch_slurm._refuse_beside_others("cuts", jobs)
+    assert not jobs.exists()
+
+
+def test_the_first_failed_task_says_why(tmp_path: Path) -> None:
+    def job(name: str, text: str) -> SimpleNamespace:
+        path = tmp_path / name
+        path.write_text(text)
+        return SimpleNamespace(paths=SimpleNamespace(stderr=path))
+
+    noise = "srun: error: node: task 0: Exited\n"
+    arrays = [[job("a", ""), job("b", "carryover: no digits\n" + noise)], [job("c", "last\n")]]
+    assert launch_slurm._why(arrays, [[0, 2], [1]]) == f"{tmp_path / 'b'}: 'carryover: no digits'"
+    assert launch_slurm._why(arrays, [[2, 0], [0]]) == str(tmp_path / "a")
+    assert launch_slurm._why(arrays, [[0, None], [0]]) == "no task said why"
 
 
 def test_a_task_gives_the_exit_code_of_its_command(tmp_path: Path) -> None:

@@ -109,6 +109,10 @@ def test_metrics_files_have_the_originals_columns_and_replace_a_row(tmp_path: Pa
     with pytest.raises(DataError, match="expected columns iteration,top1,top5"):
         zeroshot.metrics_csv(tmp_path, [first], 0)
     assert path.read_text() == "epoch,loss\n1,2\n"
+    with pytest.raises(DataError, match=r"metrics_digits\.csv: expected columns"):
+        zeroshot.metrics_rows(tmp_path, "digits")  # told before anything is tested
+    with pytest.raises(DataError, match=r"expected a folder for metrics_digits\.csv, got a file"):
+        zeroshot.metrics_rows(path, "digits")
 
 
 def test_what_cannot_be_tested_is_refused(loaded: list[Any], tmp_path: Path) -> None:

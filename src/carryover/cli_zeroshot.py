@@ -36,11 +36,13 @@ def zeroshot(
     from carryover.data import store
     from carryover.embed import SETS
     from carryover.stages import PARAMS
-    from carryover.zeroshot import evaluate, load, metrics_csv
+    from carryover.zeroshot import evaluate, load, metrics_csv, metrics_rows
 
     model = load(config.read(PARAMS), encoder, weights)
     for dataset in datasets:  # all, before the first is tested
         store.prepared(SETS, dataset, "zeroshot")
+        if csv:
+            metrics_rows(csv, dataset)
     scores = []
     for dataset in datasets:
         scores.append(evaluate(model, dataset, split))

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from carryover import continual_rates, run
@@ -159,7 +160,8 @@ def write_rows(study: str) -> int:
     code = 0
     with sharing(ROWS_ONLY):
         for stage, missing in _run_stages(study):
-            print(f"{stage}: {f'{missing} cells wait' if missing else 'rows are written'}")
+            waits = f"{missing} cells wait{_earlier(stage)}"
+            print(f"{stage}: {waits if missing else 'rows are written'}")
             code = 1 if missing else code
     if not code:
         for item in items(study, config.read(PARAMS)) or ("",):
@@ -167,6 +169,13 @@ def write_rows(study: str) -> int:
             for mark in folder.glob(f"*/{FINISHED}"):
                 forget(mark.parent)
     return code
+
+
+def _earlier(stage: str) -> str:
+    """A word on rows that are there although cells wait: these are let go once rows are written."""
+    study, _, item = stage.partition("@")
+    path = Path("reports") / study / "runs" / (item or "all") / "rows.jsonl"
+    return f"; {path} has those of an earlier run" if path.exists() else ""
 
 
 def _run_stages(study: str) -> Iterator[tuple[str, int]]:

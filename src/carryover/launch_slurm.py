@@ -9,6 +9,7 @@ before it makes room for another job, is queued again and goes on from the cells
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import shutil
 import signal
@@ -20,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from carryover import run
-from carryover.errors import ConfigError, KitError
+from carryover.errors import ConfigError, KitError, listed
 
 SIGNAL = "SUBMITIT_PREEMPT_SIGNAL"  # submitit's variable, read when it is imported
 SIGNALLED = (-signal.SIGTERM, -signal.SIGUSR1, -signal.SIGUSR2)
 REQUEUES = 20  # after as many ends of its time a task is left
 LOOK_SECONDS = 2.0  # between two looks at the queue
+NOISE = ("submitit ", "srun:", "slurmstepd:")  # lines of a log that no command of ours wrote
 RESULT_SECONDS = 15.0  # that a result may take to be seen on a shared file system
 
 
@@ -127,9 +129,13 @@ def submit(study: str, arrays: Sequence[Sequence[list[str]]], request: Request, 
     Args:
         rows: whether the last command writes the rows; its exit code is returned then, else 0.
     Raises:
-        KitError: no SLURM or submitit here, the cluster refused, or a task did not do its work.
+        KitError: no SLURM or submitit here, jobs of an earlier launch are not done, the cluster
+            refused, or a task did not do its work.
     """
     executor = _executor(study, request)
+    submitted = executor.folder.parent / "jobs"
+    if rows:
+        _refuse_beside_others(study, submitted)
     variables = {"CARRYOVER_WORKERS": str(request.cpus or 1), "CARRYOVER_QUIET": "1"}
     jobs: list[list[Any]] = []
     for commands in arrays:
@@ -144,7 +150,9 @@ def submit(study: str, arrays: Sequence[Sequence[list[str]]], request: Request, 
                 f"launch {study}: expected the cluster to take the jobs, got "
                 f"{' '.join(str(error).split())!r}; mend the options, then run again"
             ) from error
-        print(f"job {_number(jobs[-1])}: {len(tasks)} tasks", flush=True)
+        with submitted.open("a") as stream:
+            print(_number(jobs[-1]), file=stream)
+        print(f"job {_number(jobs[-1])}: tasks {len(tasks)}", flush=True)
     print("They go on when this command ends; `scancel` stops them.", flush=True)
     while any(_queued(_number(array)) for array in jobs):
         time.sleep(LOOK_SECONDS)
@@ -163,7 +171,7 @@ def submit(study: str, arrays: Sequence[Sequence[list[str]]], request: Request, 
     if lost:
         raise KitError(
             f"launch {study}: expected every task to do its work, {', '.join(lost)}; finished "
-            f"cells are kept: read {executor.folder.parent}, then run again to go on"
+            f"cells are kept: mend it, then run again to go on ({_why(jobs, codes)})"
         )
     return 0
 
@@ -187,6 +195,31 @@ def _executor(study: str, request: Request) -> Any:
     executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
     executor.update_parameters(job_name=f"carryover-{study}", **request.parameters())
     return executor
+
+
+def _refuse_beside_others(study: str, submitted: Path) -> None:
+    """Stop where jobs of an earlier launch wait or run: its last one uses up what both keep."""
+    submitted.parent.mkdir(parents=True, exist_ok=True)
+    earlier = submitted.read_text().split() if submitted.exists() else []
+    live = [number for number in earlier if _queued(number)]
+    if live:
+        raise KitError(
+            f"launch {study}: expected no job of an earlier launch in the queue, got "
+            f"{listed(live)}; they go on by themselves: wait until `squeue --jobs "
+            f"{','.join(live)}` is empty, or stop them by `scancel {' '.join(live)}` and run again"
+        )
+    submitted.unlink(missing_ok=True)
+
+
+def _why(jobs: Sequence[Sequence[Any]], codes: Sequence[Sequence[int | None]]) -> str:
+    """What the first task that failed said last, and where the rest of it is."""
+    pairs = zip((job for array in jobs for job in array), itertools.chain(*codes), strict=True)
+    log = next(job for job, code in pairs if code).paths.stderr if any(map(any, codes)) else None
+    if not log:
+        return "no task said why"
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    said = [line for line in lines if line.strip() and not line.startswith(NOISE)]
+    return f"{log}: {said[-1].strip()!r}" if said else str(log)
 
 
 def _number(array: Sequence[Any]) -> str:

@@ -221,16 +221,8 @@ def metrics_csv(folder: Path, scores: Sequence[Score], iteration: int) -> list[P
     """
     written = []
     for score in scores:
+        rows = metrics_rows(folder, score.dataset)
         path = folder / f"metrics_{score.dataset}.csv"
-        rows: dict[int, tuple[str, ...]] = {}
-        if path.exists():
-            head, *lines = list(csv.reader(io.StringIO(path.read_text()))) or [[]]
-            if tuple(head) != COLUMNS or not all(_is_row(line) for line in lines):
-                raise DataError(
-                    f"{path}: expected columns {','.join(COLUMNS)} with numbers, got "
-                    f"{','.join(head)!r}; name another folder"
-                )
-            rows = {int(line[0]): tuple(line) for line in lines}
         rows[iteration] = (
             str(iteration),
             f"{100 * score.top1:.4f}",
@@ -240,6 +232,26 @@ def metrics_csv(folder: Path, scores: Sequence[Score], iteration: int) -> list[P
         write_text(path, "".join(",".join(row) + "\n" for row in text))
         written.append(path)
     return written
+
+
+def metrics_rows(folder: Path, dataset: str) -> dict[int, tuple[str, ...]]:
+    """Lines of a set's ``metrics_<dataset>.csv`` by iteration; none where there is no file.
+
+    Raises:
+        DataError: the folder is a file, or the file has other columns.
+    """
+    path = folder / f"metrics_{dataset}.csv"
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: expected a folder for {path.name}, got a file; name another")
+    if not path.exists():
+        return {}
+    head, *lines = list(csv.reader(io.StringIO(path.read_text()))) or [[]]
+    if tuple(head) != COLUMNS or not all(_is_row(line) for line in lines):
+        raise DataError(
+            f"{path}: expected columns {','.join(COLUMNS)} with numbers, got "
+            f"{','.join(head)!r}; name another folder"
+        )
+    return {int(line[0]): tuple(line) for line in lines}
 
 
 def _is_row(line: Sequence[str]) -> bool:
