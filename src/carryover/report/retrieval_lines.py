@@ -78,9 +78,10 @@ def arm_keys(every: Sequence[Arm]) -> list[Any]:
     return [key(said, **looks | each) for said, each in made.items()]
 
 
-def over(scores: Scores, every: Sequence[Arm]) -> str:
-    """What intervals are over, with the numbers of images and seeds."""
-    n = " or ".join(map(str, images(scores, every)))
+def over(scores: Scores, every: Sequence[Arm], kept: Sequence[Scores] = ()) -> str:
+    """What intervals are over, with the numbers of images and seeds; of kept rows too."""
+    counted = {count for each in (scores, *kept) for count in images(each, every)}
+    n = " or ".join(map(str, sorted(counted)))
     counts = seeds(scores, [arm for arm in every if arm.control not in UNTRAINED])
     if counts in ([], [1]):
         return f"{n} test images (1 seed)"

@@ -24,7 +24,7 @@ from carryover.report.retrieval_scores import (
     numbers,
     places,
 )
-from carryover.report.sequence_grid import Block, blocks, key, legend, notes, nothing
+from carryover.report.sequence_grid import Block, across, blocks, key, legend, notes, nothing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def steps(scores: Scores, kept: Sequence[Scores] = ()) -> Figure:
         "loss of a training batch": _losses,
         "as published minus accuracy, points": _published_metric,
     }
-    columns = min(MOST, len(shown))
+    columns = across([len(shown)], MOST)
     with style():
         figure, made = blocks(
             [Block(said, [_titled(each, place, scores) for each, place in shown]) for said in rows],
@@ -74,7 +74,8 @@ def steps(scores: Scores, kept: Sequence[Scores] = ()) -> Figure:
             figure,
             "updates; dotted: 80 %. As published: the highest estimate, on 768 random test images "
             "each, since the epoch began",
-            f"bands: 95 % interval over {over(scores, every)}; in the lower rows over seeds alone",
+            f"bands: 95 % interval over {over(scores, every, kept)}; in the lower rows over seeds "
+            "alone",
         )
         return figure
 
