@@ -213,10 +213,11 @@ def _refuse_beside_others(study: str, submitted: Path) -> None:
 
 def _why(jobs: Sequence[Sequence[Any]], codes: Sequence[Sequence[int | None]]) -> str:
     """What the first task that failed said last, and where the rest of it is."""
-    pairs = zip((job for array in jobs for job in array), itertools.chain(*codes), strict=True)
-    log = next(job for job, code in pairs if code).paths.stderr if any(map(any, codes)) else None
-    if not log:
+    pairs = zip(itertools.chain(*jobs), itertools.chain(*codes), strict=True)
+    failed = [job for job, code in pairs if code]
+    if not failed:
         return "no task said why"
+    log = failed[0].paths.stderr
     lines = log.read_text(errors="replace").split("\n") if log.exists() else []
     said = [line for line in lines if line.strip() and not line.startswith(NOISE)]
     return f"{log}: {said[-1].strip()!r}" if said else str(log)

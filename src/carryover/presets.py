@@ -275,20 +275,16 @@ def describe() -> tuple[str, bool]:
     """Which preset ``params.yaml`` equals; else the nearest and what differs from it."""
     config.read(PARAMS)
     now = _flat(reader.load(PARAMS))
-    differing = {}
+    told = {}
     for name in names():
         flat = _flat(tree(name))
         keys = [key for key in {**now, **flat} if now.get(key, _NONE) != flat.get(key, _NONE)]
         if not keys:
             return f"{PARAMS} equals preset {name}", True
-        differing[name] = [
-            f"  {key}: {flat.get(key, _NONE)} -> {now.get(key, _NONE)}" for key in keys
-        ]
-    nearest = min(differing, key=lambda name: len(differing[name]))
-    lines = differing[nearest]
-    return "\n".join(
-        [f"{PARAMS} is nearest to preset {nearest} ({len(lines)} differing)", *lines]
-    ), False
+        told[name] = [f"  {key}: {flat.get(key, _NONE)} -> {now.get(key, _NONE)}" for key in keys]
+    nearest, lines = min(told.items(), key=lambda each: len(each[1]))
+    heading = f"{PARAMS} is nearest to preset {nearest} ({len(lines)} differing)"
+    return "\n".join([heading, *lines]), False
 
 
 _NONE = "(absent)"
