@@ -108,6 +108,11 @@ COMMANDS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("keep", "mini"), ("reports/*/runs: expected rows to keep, found none; run `dvc repro`",)),
     # data sets
     (("data", "check", "cats"), ("data set 'cats': expected its files, found none", "data.root")),
+    (("data", "check", "mnits"), ("'mnits': expected its files", "write mnist if that is meant")),
+    (
+        ("data", "prepare", "mnist", "--download"),
+        ("data.root is not set", "--download` is to fill"),
+    ),
     (("data", "check", "Cats"), ("expected a name of a-z, 0-9 and single dashes, got 'Cats'",)),
     (("data", "check", "folder:"), ("expected folder:PATH or parquet:PATH, got 'folder:'",)),
     (("data", "check", "folder:nowhere"), ("nowhere: expected a folder of class folders",)),
@@ -154,7 +159,7 @@ COMMANDS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ),
     (
         ("zeroshot", "clip-nano", "digits", "--weights", "text.txt"),
-        ("text.txt: expected a whole PyTorch file, cannot read it (",),
+        ("text.txt: expected a whole PyTorch file, cannot read it; fetch it again",),
     ),
     (
         ("zeroshot", "clip-nano", "digits", "--weights", "nul.pt"),
@@ -172,7 +177,7 @@ COMMANDS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("weights", "convert", "text.txt"), ("text.txt: expected one of OpenAI's", "was not opened")),
     (
         ("weights", "convert", "text.txt", "--basis", "joint"),
-        ("text.txt: expected a whole PyTorch file, cannot read it (",),
+        ("text.txt: expected a whole PyTorch file, cannot read it; fetch it again",),
     ),
     (
         ("weights", "convert", "text.txt", "--basis", "round"),
@@ -341,10 +346,12 @@ def test_sets_that_are_got_by_hand_are_not_said_to_be_downloaded(
 ) -> None:
     code, out, _ = carryover("data", "list")
     assert code == 0
-    lines = {line.split()[0]: line for line in out.splitlines()}
+    lines = {line.split()[0]: line for line in out.splitlines() if line[0] != " "}
     assert "carryover data prepare mnist --download" in lines["mnist"]
     assert "--download" not in lines["objectnet"]
-    assert "below data.root" in lines["objectnet"]
+    assert "set data.root to the folder above it" in lines["objectnet"]
+    assert "    60,000 images, 100 classes; Krizhevsky 2009; no licence found" in out
+    assert out.count("size not sourced; ") == 3
 
 
 def emptied(path: Path) -> None:

@@ -89,8 +89,12 @@ def test_what_was_looked_for_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         resolve("mnist", str(tmp_path), {}, tmp_path)
     message = str(caught.value)
-    for part in ("mnist.parquet", "MNIST/raw", "set data.root", "prepare mnist --download"):
+    for part in ("mnist.parquet", "MNIST/raw", "lay them there", "prepare mnist --download"):
         assert part in message
+    assert "set data.root" not in message
+    with pytest.raises(DataError) as caught:
+        resolve("imagenet-a", str(tmp_path), {}, tmp_path)
+    assert str(caught.value).count(f"{tmp_path / 'imagenet-a'},") == 1
     with pytest.raises(DataError, match=r"data\.root is not set"):
         resolve("pets", None, {}, tmp_path)
 

@@ -207,6 +207,39 @@ def test_what_the_adapted_set_and_encoder_lack_is_refused_before_any_stage(
     refused(carryover("check"), f"params.yaml: {said}")
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"sequence.template": "imagnet"},
+            "sequence.template: expected one of aircraft, caltech101, ",
+        ),
+        (
+            {"sequence.lora.targets": ["attn", "mlp.up"]},
+            "sequence.lora.targets: expected ends of names of linear layers or attentions, such as",
+        ),
+        (
+            {
+                "encoders.clip-nano.source": "open-clip:ViT-B-32",
+                "sequence.lora.targets": ["mlp.c_fc.weight"],
+            },
+            "sequence.lora.targets: expected ends of names of linear layers or attentions, such as",
+        ),
+    ],
+)
+def test_sentences_and_layers_that_are_not_there_are_refused_before_any_stage(
+    carryover: Cli, tiny: Checkout, changes: dict[str, Any], said: str
+) -> None:
+    tiny.edit(**changes)
+    refused(carryover("check"), f"params.yaml: {said}")
+
+
+def test_layers_of_the_text_tower_alone_pass_the_check(carryover: Cli, tiny: Checkout) -> None:
+    tiny.edit(**{"sequence.lora.targets": ["3.mlp.c_fc"], "sequence.template": "imagenet"})
+    tiny.edit(**{"encoders.clip-nano.source": "open-clip:RN50", "adapt.unfreeze": ["norm"]})
+    assert carryover("check")[0] == 0
+
+
 def test_what_cannot_be_known_without_the_weights_passes_the_check(
     carryover: Cli, tiny: Checkout
 ) -> None:
@@ -321,7 +354,8 @@ def test_a_path_with_underscores_stays_as_it_is(carryover: Cli, tiny: Checkout) 
 def test_only_a_plain_name_is_prepared(carryover: Cli, tiny: Checkout, name: str) -> None:
     whole_folder()
     before = tiny.files()
-    refused(carryover("data", "prepare", name), "expected a name of a-z, 0-9", f"got {name!r}")
+    said = "expected a name to keep it under" if ":" in name else "expected a name of a-z, 0-9"
+    refused(carryover("data", "prepare", name), said, f"got {name!r}")
     assert tiny.files() == before
     assert not Path("data").exists()
 
@@ -508,10 +542,12 @@ def test_a_folder_and_a_parquet_file_are_checked(carryover: Cli, tiny: Checkout)
 
 def test_prepared_sets_are_listed_with_their_counts(carryover: Cli, pretrained: Checkout) -> None:
     code, out, _ = carryover("data", "list")
-    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines() if line[0] != " ")
     assert code == 0
     assert lines["digits"].startswith("prepared train 539, test 1258, 10 classes, digest ")
-    assert lines["mnist"].startswith("absent (set data.root, or `carryover data prepare mnist --do")
+    assert lines["mnist"].startswith(
+        "absent: set data.root to the folder that holds them, or that "
+    )
     assert {"fashion-mnist", "cifar10", "cifar100"} <= lines.keys()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +106,22 @@ def test_a_failed_fetch_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     import torchvision
 
     def broken(root: Path, download: bool) -> None:
-        raise RuntimeError("no network")
+        raise RuntimeError("no network\nat all")
 
     monkeypatch.setattr(torchvision.datasets, "DTD", broken)
     with pytest.raises(
-        DataError, match=r"expected to fetch DTD, got 'no network'; fetch it by hand"
+        DataError, match=r"expected to fetch DTD, got: no network at all; fetch it elsewhere"
     ):
         layouts.fetch("DTD", tmp_path)
+
+
+def test_what_official_files_lack_is_said_where_they_are_taken_for_class_folders(
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(WRITERS["dtd"](tmp_path / "whole") / "images", tmp_path / "dtd" / "images")
+    (tmp_path / "dtd" / "imdb").mkdir()
+    with pytest.raises(DataError, match=r"dtd/imdb: expected images, .*; as official .* labels"):
+        prepare.prepare(data_of(tmp_path), "dtd", 0, download=False, out=tmp_path / "out")
 
 
 def test_aircraft_has_variants_and_official_parts(tmp_path: Path) -> None:

@@ -241,9 +241,7 @@ def test_official_files_that_are_cut_off(keep: int, tmp_path: Path) -> None:
 
 
 def test_official_files_that_are_absent_or_altered(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"official files of CIFAR10, .*`carryover data prepare NAME"
-    ):
+    with pytest.raises(DataError, match=r"official files of CIFAR10, .*; copy .* --download"):
         torchvision_files(tmp_path, "CIFAR10")
     # an altered pickle is refused before it is opened: opening this one would fail differently
     write_folder(tmp_path, {f"cifar-10-batches-py/data_batch_{i}": b"evil" for i in range(1, 6)})

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from carryover import prepare, presets, run
 from carryover.adapt.freeze import since_block
@@ -15,13 +15,19 @@ from carryover.config.contrastive import Contrastive
 from carryover.config.data import Data
 from carryover.config.diff import Diff
 from carryover.data import catalog, store
+from carryover.data.known import Dataset
 from carryover.errors import ConfigError, DataError, listed
 from carryover.measure.compare import Tolerance, compare
 from carryover.measure.revisions import rows_at
 from carryover.report.changes import as_json, as_markdown, as_table
+from carryover.sequence_methods import METHODS
 from carryover.stages import PARAMS, REPORTS, STAGES, items
 
+if TYPE_CHECKING:
+    from torch import nn
+
 KNOWN_SETS = (*catalog.DATASETS, *catalog.RENDERED)
+IN_EVERY_CLIP = {"attn", "mlp.c_fc", "mlp.c_proj"}  # ends of names of layers of its text tower
 LINES = 40  # of a table of changes that is printed
 
 
@@ -65,7 +71,8 @@ def check() -> str:
                 f"{PARAMS}: {path}.classes: expected classes of {dataset}, 0 to {known - 1}, got "
                 f"{listed(map(str, absent))}"
             )
-    faults += [f"{PARAMS}: {fault}" for fault in _root_faults(params) + _adapt_faults(params)]
+    found = _root_faults(params) + _adapt_faults(params) + _sequence_faults(params)
+    faults += [f"{PARAMS}: {fault}" for fault in found]
     stored = _known_classes(params.retrieval.dataset)
     if stored is not None:
         found = params.retrieval.memory_faults(stored)
@@ -127,6 +134,43 @@ def _adapt_faults(params: config.Params) -> list[str]:
     return faults
 
 
+def _sequence_faults(params: config.Params) -> list[str]:
+    """Sentences that no set has, or layers to adapt that the encoder does not have."""
+    from carryover.models.prompts import TEMPLATES
+
+    study, faults = params.sequence, []
+    if study.template and study.template not in TEMPLATES:
+        faults.append(
+            f"sequence.template: expected one of {listed(TEMPLATES)}, got {study.template!r}"
+        )
+    adapts = any(METHODS[name].adapters for item in study.items for name in study.methods[item])
+    if adapts and not set(study.lora.targets) <= IN_EVERY_CLIP:
+        from carryover.adapt.lora import chosen
+
+        try:
+            network = _bare(params, params.encoders[study.encoder].source)
+            if network is not None:
+                chosen(network, study.lora.targets)
+        except ConfigError as error:
+            faults.append(f"sequence.{error}")
+    return faults
+
+
+def _bare(params: config.Params, source: str) -> nn.Module | None:
+    """The layers of a CLIP, without weights; None of another family: there the study refuses."""
+    import torch
+
+    from carryover.models import nano, openclip
+    from carryover.pretrain import networks
+
+    family, _, name = source.partition(":")
+    recipe = params.pretrain.get(name) if family == "pretrain" else None
+    with torch.device("meta"):
+        if isinstance(recipe, Contrastive):
+            return cast("nn.Module", nano.build(networks.describe(recipe, [])))
+        return cast("nn.Module", openclip.bare(name)) if family == "open-clip" else None
+
+
 def _known_blocks(params: config.Params, source: str) -> int | None:
     """Blocks of an encoder by its recipe or open_clip's config; None where it must be built.
 
@@ -146,31 +190,32 @@ def _known_blocks(params: config.Params, source: str) -> int | None:
 
 
 def data_table() -> str:
-    """One line a set: known facts, where it would come from, counts and digest once prepared."""
+    """Two lines a set: where it would come from, or counts and digest once prepared; its facts."""
     params = config.read(PARAMS)
     lines = []
     known = [*params.data.names, *KNOWN_SETS, *params.data.sources, *_in_root(params.data)]
-    for name in dict.fromkeys(known):
+    names = list(dict.fromkeys(known))
+    wide = max(map(len, names))
+    for name in names:
         folder = prepare.SETS / name
         try:
             source = prepare.find(params.data, name)
             origin = f"{source.kind} {source.path or ''}".strip()
         except DataError:
-            origin = f"absent ({_way_to(name)})"
+            origin = f"absent: {catalog.way_to(name, params.data.root)}"
         if (folder / "manifest.json").exists():
             origin = f"prepared {_counts(store.manifest(folder))}  from {origin}"
-        lines.append(f"{name:16} {origin}")
+        lines.append(f"{name:{wide}}  {origin}")
+        if name in catalog.DATASETS:
+            lines.append(f"{'':{wide}}  {_facts(catalog.DATASETS[name])}")
     return "\n".join(lines)
 
 
-def _way_to(name: str) -> str:
-    """How to get the files of a set that is not here."""
-    known = catalog.DATASETS.get(name)
-    if known and known.get:
-        return f"{known.get}, below data.root"
-    if known and known.torchvision_class:
-        return f"set data.root, or `carryover data prepare {name} --download`"
-    return "set data.root, or add it to data.sources"
+def _facts(known: Dataset) -> str:
+    """Size, makers and terms of a known set."""
+    numbers = [(known.images, "images"), (known.classes, "classes")]
+    sizes = [f"{number:,} {what}" for number, what in numbers if number is not None]
+    return "; ".join([", ".join(sizes) or "size not sourced", known.source])
 
 
 def _in_root(data: Data) -> list[str]:
@@ -217,6 +262,11 @@ def prepare_data(names: list[str], download: bool) -> Iterator[str]:
     """
     params = config.read(PARAMS)
     for given in names:
+        if ":" in given:
+            raise DataError(
+                f"data set: expected a name to keep it under, got {given!r}; add NAME: {given} to "
+                "data.sources and give NAME"
+            )
         name = catalog.slug(given)
         prepare.prepare(params.data, name, params.seed, download=download)
         yield f"{prepare.SETS / name}: {_counts(store.manifest(prepare.SETS / name))}"

@@ -63,7 +63,13 @@ def read(data: Data, name: str, source: catalog.Source, seed: int, download: boo
             layouts.fetch(source.torchvision_class, source.path)
         return layouts.read(catalog.slug(name), source.path / source.folder)
     reader = sources.folder if source.kind == "folder" else sources.parquet
-    return reader(source.path, data.test_fraction, seed)
+    try:
+        return reader(source.path, data.test_fraction, seed)
+    except DataError as error:
+        official = source.kind == "folder" and catalog.lacks(name, source.path)
+        if official:
+            raise DataError(f"{error}; as official files they lack {official}") from error
+        raise
 
 
 def find(data: Data, name: str, download: bool = False) -> catalog.Source:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -92,16 +93,32 @@ def resolve(
             if (place / folder).is_dir():
                 packed = any((place / folder).glob("*.parquet"))
                 return Source("parquet" if packed else "folder", place / folder)
-    advice = "set data.root to the folder that holds it"
-    if known and known.get:
-        advice = f"{known.get}, with data.root set to the folder above it"
-    elif known and known.torchvision_class and not download:
-        advice += f" or let `carryover data prepare {name} --download` fetch it there"
+    places = ", ".join(dict.fromkeys(looked))
     raise DataError(
         f"data set {name!r}: expected its files, found none ("
-        f"{'looked for ' + ', '.join(looked) if looked else 'data.root is not set'}); {advice}, "
+        f"{'looked for ' + places if root else 'data.root is not set'}); {way_to(name, root)}, "
         f"or add {name}: folder:PATH or {name}: parquet:PATH to data.sources"
     )
+
+
+def way_to(name: str, root: str | None) -> str:
+    """How to get a set that is not there, for a refusal.
+
+    Args:
+        name: with dashes.
+        root: ``data.root``, None where there is none.
+    """
+    known = DATASETS.get(name)
+    if known and known.get:
+        return known.get if root else f"{known.get}, and set data.root to the folder above it"
+    if known and known.torchvision_class:
+        fetch = f"`carryover data prepare {name} --download`"
+        if root:
+            return f"lay them there or let {fetch} fetch them"
+        return f"set data.root to the folder that holds them, or that {fetch} is to fill"
+    near = [] if known else get_close_matches(name, DATASETS, 1)
+    meant = f"write {near[0]} if that is meant, " if near else ""
+    return meant + ("lay them there" if root else "set data.root to the folder that holds them")
 
 
 def _official(known: Dataset, root: Path, looked: list[str]) -> str | None:
@@ -112,6 +129,18 @@ def _official(known: Dataset, root: Path, looked: list[str]) -> str | None:
             if (root / folder / entry).exists():
                 return folder
     return None
+
+
+def lacks(name: str, folder: Path) -> str:
+    """What a folder of a known set's name lacks to be its official files; "" if it is no such."""
+    known = DATASETS.get(name.replace("_", "-"))
+    if (
+        known is None
+        or not known.kind
+        or folder.name not in {p.split("/")[0] for p in known.places}
+    ):
+        return ""
+    return " or ".join(entry for entry in known.present if entry)
 
 
 def slug(name: str) -> str:

@@ -51,8 +51,10 @@ def fetch(class_name: str, root: Path) -> None:
     try:
         getattr(datasets, class_name)(root, download=True)
     except (RuntimeError, OSError, ValueError, ImportError) as error:
+        said = " ".join(str(error).split())
         raise DataError(
-            f"{root}: expected to fetch {class_name}, got {str(error)!r}; fetch it by hand"
+            f"{root}: expected to fetch {class_name}, got: {said}; fetch it elsewhere and copy it "
+            "there"
         ) from error
 
 

@@ -282,9 +282,11 @@ def torchvision_files(root: Path, class_name: str, download: bool = False) -> Ta
         try:
             part = getattr(datasets, class_name)(root, train=split == "train", download=download)
         except TORCHVISION_ERRORS as error:
+            said = " ".join(str(error).split())
+            again = "copy them again, or have `carryover data prepare` fetch them with --download"
+            remedy = "fetch them elsewhere and copy them there" if download else again
             raise DataError(
-                f"{root}: expected the official files of {class_name}, got {str(error)!r}; copy "
-                "them again, or let `carryover data prepare NAME --download` fetch them"
+                f"{root}: expected the official files of {class_name}, got: {said}; {remedy}"
             ) from error
         x = torch.as_tensor(part.data)
         pixels.append(x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous())

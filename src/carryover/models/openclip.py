@@ -131,6 +131,16 @@ def _config(architecture: str) -> dict[str, Any]:
     return config
 
 
+def bare(name: str) -> Any:
+    """A model of an architecture with new weights.
+
+    Raises:
+        ConfigError: open_clip has none of this name.
+    """
+    architecture = name.replace("/", "-")
+    return create(_config(architecture), architecture)
+
+
 def create(config: dict[str, Any], name: str) -> Any:
     """A model of a config with new weights from torch's generator; nothing is fetched.
 

@@ -108,9 +108,10 @@ def unpickled(path: Path) -> Any:
             "damaged; save its state dict as .safetensors"
         ) from error
     except UNREADABLE as error:
-        reason = ANSI.sub("", str(error)).split("\n", 1)[0]
+        told = isinstance(error, RuntimeError | OSError | EOFError)  # others mean no word of theirs
+        reason = f" ({ANSI.sub('', str(error)).splitlines()[0]})" if told and str(error) else ""
         raise DataError(
-            f"{path}: expected a whole PyTorch file, cannot read it ({reason}); fetch it again"
+            f"{path}: expected a whole PyTorch file, cannot read it{reason}; fetch it again"
         ) from error
 
 
