@@ -25,7 +25,7 @@ from carryover.config import params as config
 from carryover.config import reader
 from carryover.config import retrieval as names
 from carryover.data import catalog, store
-from carryover.errors import ConfigError
+from carryover.errors import ConfigError, DataError
 from carryover.keep import _merged
 from carryover.models.encoders import assemble
 from carryover.models.preprocess import Preprocess
@@ -230,6 +230,25 @@ def test_draws_differ_between_images_and_updates_and_cover_the_store(loaded: Loa
     assert not torch.equal(drawn[0], drawn[1])
     views = [found.of_test(start.tests[CLEAN], CLEAN, when) for when in ("2", "4")]
     assert not torch.equal(*views)
+
+
+def test_a_memory_leaves_an_image_of_each_class_to_train_on(loaded: Loads) -> None:
+    params, start = loaded()
+    least = int(start.train.labels.bincount().min())
+    memory = params.retrieval.memory
+    for images, most in (("disjoint", least - 1), ("training", least)):
+        for each in (most, most + 1):
+            asked = replace(memory, images=images, per_class=each, sizes=None)
+            changed = replace(params, retrieval=replace(params.retrieval, memory=asked))
+            if each == most:
+                rows, kept = division(changed, start, 0)
+                assert set(start.train.labels[rows].tolist()) == set(range(start.classes))
+                assert len(kept) == most * start.classes
+            else:
+                with pytest.raises(
+                    DataError, match=rf"memory\.per_class: expected at most {most},"
+                ):
+                    division(changed, start, 0)
 
 
 def test_entry_zero_is_a_control_and_a_published_fault(loaded: Loads) -> None:
@@ -439,6 +458,19 @@ def test_too_many_neighbours_are_refused(run_arms: Runs) -> None:
         ),
         ({"retrieval.training.resnet18.lrs.none": []}, r"lrs\.none: expected a list with at least"),
         ({"retrieval.training.resnet18.evaluate_at": []}, r"evaluate_at: expected a list with at"),
+        (
+            {"retrieval.training.resnet18.evaluate_at": [6]},
+            r"evaluate_at: expected two steps or more",
+        ),
+        (
+            {
+                "retrieval.running_maximum.every": 7,
+                "retrieval.faults_of_original.running_maximum": True,
+            },
+            r"running_maximum\.every: expected at most training\.resnet18\.updates \(6\), got 7;",
+        ),
+        ({"retrieval.memory.other": "digits"}, r"memory\.other: expected another set than dataset"),
+        ({"retrieval.curve_noises": [0.0, 0.2]}, r"curve_noises: .* got \[0\.0, 0\.2\]"),
     ],
 )
 def test_faults_of_the_parameters_are_told(
@@ -466,6 +498,7 @@ def test_what_can_be_corrupted_is_what_the_parameters_may_name() -> None:
         ({"retrieval.k": 40}, r"retrieval\.k: expected at most 39, .* got 40"),  # leave-one-out
         ({"retrieval.ks.resnet18": [50]}, r"retrieval\.ks\.resnet18\[0\]: expected at most 40"),
         ({"retrieval.k": 21}, r"retrieval\.memory\.sizes\[0\]: expected k \(21\) entries or more"),
+        ({"retrieval.head_classes": 5}, r"retrieval\.head_classes: expected 0 or at least 10, the"),
     ],
 )
 def test_more_neighbours_than_a_memory_has_are_refused_before_any_run(

@@ -13,7 +13,7 @@ import torch
 
 from carryover import run as runner
 from carryover.config import params as config
-from carryover.config.retrieval import Retrieval
+from carryover.config.retrieval import Retrieval, Source
 from carryover.data.images import Images
 from carryover.errors import DataError
 from carryover.report import (
@@ -308,22 +308,38 @@ def test_rows_of_another_preset_or_none_are_refused() -> None:
 
 def test_the_text_names_memory_budget_rates_and_faults() -> None:
     tiny = study()
-    plain = retrieval_report.settings(tiny)
+    plain = retrieval_report.settings(tiny, {})
     assert f"{tiny.memory.per_class} images of each class of {tiny.dataset}" in plain[0]
     updates = tiny.training["resnet18"].updates
-    assert plain[1].startswith(f"Updates: resnet18 {updates}, perceiver ")
-    assert plain[1].endswith(f", in batches of {tiny.batch_size}.")
+    assert plain[2].startswith(f"Updates: resnet18 {updates}, perceiver ")
+    assert plain[2].endswith(f", in batches of {tiny.batch_size}.")
     faults = replace(tiny.faults_of_original, entry_zero=True, reshaped_tokens=True)
     found = retrieval_report.settings(
-        replace(tiny, faults_of_original=faults, head_classes=1000, normalise=False)
+        replace(tiny, faults_of_original=faults, head_classes=1000, normalise=False), {}
     )
     assert found[-1] == (
         "As published: every random entry is entry 0; retrieval blocks scramble the map; "
         "1000 outputs; pixels are not normalised."
     )
     memory = replace(tiny.memory, images="training", exclude_own=False)
-    told = retrieval_report.settings(replace(tiny, memory=memory))[0]
+    told = retrieval_report.settings(replace(tiny, memory=memory), {})[0]
     assert "which are training images too, an image's own not left out" in told
+
+
+def test_the_text_names_what_pretrained_networks_saw() -> None:
+    tiny = replace(
+        study(),
+        items=("resnet18",),
+        controls={"resnet18": ("simclr",)},
+        starts={"resnet18": {"simclr": Source("simclr:resnet50", "x.pth")}},
+    )
+    params = config.read(REPOSITORY / "presets" / "mini.yaml")
+    memory = replace(tiny.memory, encoder=Source("pretrain:byol", None))
+    found = retrieval_report.settings(replace(tiny, memory=memory), params.pretrain)
+    assert "by pretrain:byol (images of world without labels); others" in found[0]
+    assert found[1] == "Pretrained starts: resnet18, pretrained by SimCLR: simclr:resnet50."
+    none = replace(tiny, controls={"resnet18": ("vote",)})
+    assert retrieval_report.settings(none, {})[1].startswith("Updates: ")
 
 
 def test_the_stage_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from carryover import run
+from carryover.errors import DataError
 from carryover.retrieval_arms import Cell, Control, control_of, per_class
 from carryover.retrieval_start import Shown, Start, View
 from carryover.solve import retrieve, store
@@ -27,9 +28,20 @@ if TYPE_CHECKING:
 def division(
     params: Params, start: Start, seed: int
 ) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]:
-    """Which training images are trained on, and which are kept for memories of any size."""
+    """Which training images are trained on, and which are kept for memories of any size.
+
+    Raises:
+        DataError: a class has too few images for the memory and, where those are not trained on,
+            one to train with.
+    """
     memory, labels = params.retrieval.memory, start.train.labels.cpu()
     most = max(memory.per_class, *(memory.sizes or (0,)))
+    least = int(labels.bincount().min()) - (memory.images == "disjoint")
+    if most > least:
+        raise DataError(
+            f"retrieval.memory.per_class: expected at most {least}, sizes too, since a class of "
+            f"{params.retrieval.dataset} has no more images to spare, got {most}; lower it"
+        )
     kept = store.chosen(labels, most, _drawn(params, "memory", seed))
     left = torch.ones(len(labels), dtype=torch.bool)
     if memory.images == "disjoint":

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 THRESHOLD = 0.8  # of steps_to_080
 BINS = 15  # of the calibration error
-FIRST = 0  # what a row calls the first evaluation of the running maximum
+FIRST, PLOTTED = 0, 5  # what a row calls the first value of the running maximum; last step at which
+# it is called so, which is the published first step
 LAST = "end"  # names the forward pass after training
 PROBE_STEPS, PROBE_TOLERANCE = 500, 1e-4
 
@@ -127,7 +128,8 @@ def of_curve(
         random = run.generator(params.seed, "retrieval/running-maximum")
         heights = running_maximum(record.drawn.cpu(), drawn_at, per_epoch, random, n)
         for i, (step, height) in enumerate(zip(drawn_at, heights, strict=True)):
-            for name in [FIRST] * (i == 0) + [step] * (step in steps):
+            first = i == 0 and step <= PLOTTED
+            for name in [FIRST] * first + [step] * (step in steps):
                 axes = {"noise": 0.0, "step": name}
                 yield Number("running_max_accuracy", height, record.drawn.shape[1], axes)
 

@@ -157,7 +157,7 @@ STAGES = {
         RETRIEVAL_GRID,
         ("data/predictions/retrieval/{item}", "data/checkpoints/retrieval/{item}"),
     ),
-    "retrieval-report": Stage("carryover.studies.retrieval_report", ("retrieval",)),
+    "retrieval-report": Stage("carryover.studies.retrieval_report", ("pretrain", "retrieval")),
     "survival": Stage(
         "carryover.studies.survival",
         (

@@ -65,6 +65,8 @@ class Training:
                 "evaluate_at: expected steps in order, from 1 to updates "
                 f"({self.updates}) as the last, got {steps}"
             )
+        elif len(steps) < 2:
+            found.append(f"evaluate_at: expected two steps or more, got {steps}; a curve has two")
         if self.weight_decay < 0:
             found.append(f"weight_decay: expected at least 0, got {self.weight_decay}")
         if sorted(self.lrs) != sorted(RATES):
@@ -159,15 +161,33 @@ class Retrieval:
         ]
         lacking = [noise for noise in self.curve_noises if noise not in self.noises]
         if lacking or self.curve_noises[0] != 0.0:
-            found.append("curve_noises: expected 0.0 first and others of noises, got others")
+            found.append(
+                f"curve_noises: expected 0.0 first and others of noises {list(self.noises)}, got "
+                f"{list(self.curve_noises)}"
+            )
+        every = self.running_maximum.every
+        if self.faults_of_original.running_maximum:
+            found += [
+                f"running_maximum.every: expected at most training.{item}.updates "
+                f"({self.training[item].updates}), got {every}; no image would be drawn"
+                for item in self.items
+                if item in self.training and every > self.training[item].updates
+            ]
+        if self.memory.other == self.dataset:
+            found.append(f"memory.other: expected another set than dataset, got {self.dataset!r}")
         return found + self._item_faults() + self._control_faults()
 
     def memory_faults(self, classes: int) -> list[str]:
-        """Numbers of neighbours that no memory of a set of so many classes could give.
+        """Logits and numbers of neighbours that cannot be with a set of so many classes.
 
         A memory of training images gives one less where a query's own entry is left out.
         """
         each, found = self.memory.per_class, []
+        if 0 < self.head_classes < classes:
+            found.append(
+                f"head_classes: expected 0 or at least {classes}, the classes of {self.dataset}, "
+                f"got {self.head_classes}"
+            )
         own = int(self.memory.images == "training" and self.memory.exclude_own)
         for item in self.items:
             controls = self.controls.get(item, ())

@@ -68,7 +68,7 @@ RETRIEVAL = Study(
         ),
         Fault(
             "without retrieval",
-            "half the weights fewer, and no look at what the memory's network learned",
+            "a third of the weights fewer, and no look at what the memory's network learned",
             "as many weights; memories of zeros, shuffled, of one entry; pretrained weights",
         ),
         Fault(

@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-IN_NOISE = ("none", "corpus", "vote", "labels", "clean-query")  # controls that have a line
+IN_NOISE = (
+    "none",
+    "corpus",
+    "simclr",
+    "vote",
+    "labels",
+    "clean-query",
+)  # controls that have a line
 
 
 def noise(scores: Scores) -> Figure:
@@ -45,8 +52,10 @@ def noise(scores: Scores) -> Figure:
             [Block("", [f"{item}, {dataset}" for item, dataset in found])], columns, [2.5]
         )
         for axis, curves in zip(axes, found.values(), strict=True):
+            widest = max(level for curve in curves.values() for level in curve)
             for i, (arm, curve) in enumerate(curves.items()):
-                barred(axis, curve, look(arm), 0.012 * (i / max(len(curves) - 1, 1) - 0.5))
+                aside = i / max(len(curves) - 1, 1) - 0.5
+                barred(axis, curve, look(arm), 0.024 * (widest or 1) * aside)
             axis.set_ylim(bottom=0)
             axis.yaxis.set_major_formatter(per_cent())
         share_heights(axes)

@@ -17,8 +17,8 @@ class Gain(NamedTuple):
     """A number of one arm minus that of a reference, of the same item and set.
 
     Attributes:
-        p_holm: p after Holm's correction over all arms that are held against the same reference
-            by the same measure.
+        p_holm: p after Holm's correction over all arms of the item and set that are held against
+            the same reference by the same measure.
     """
 
     arm: Arm
@@ -30,27 +30,24 @@ class Gain(NamedTuple):
 
 
 def gains(scores: Scores) -> list[Gain]:
-    """Every arm beside each reference that is there."""
+    """Every arm beside each reference that is there; of two references it is held to one."""
     found: list[Gain] = []
     for reference in REFERENCES:
-        pairs = [
-            (arm, other)
-            for place in places(scores)
-            if (other := _reference(scores, place, reference))
-            for arm in ordered(arms(scores, place))
-            if arm != other
-        ]
         for measure in MEASURES:
-            known = [
-                (arm, other, told)
-                for arm, other in pairs
-                if (told := difference(scores, arm, other, measure))
-            ]
-            adjusted = holm([told.p for *_, told in known]) if known else []
-            found += [
-                Gain(arm, other, reference, measure, told, p)
-                for (arm, other, told), p in zip(known, adjusted, strict=True)
-            ]
+            for place in places(scores):
+                other = _reference(scores, place, reference)
+                known = [
+                    (arm, told)
+                    for arm in ordered(arms(scores, place))
+                    if other and arm not in (other, plain(place))
+                    if (told := difference(scores, arm, other, measure))
+                ]
+                adjusted = holm([told.p for _, told in known]) if known else []
+                found += [
+                    Gain(arm, other, reference, measure, told, p)
+                    for (arm, told), p in zip(known, adjusted, strict=True)
+                    if other
+                ]
     return found
 
 

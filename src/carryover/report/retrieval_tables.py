@@ -140,7 +140,7 @@ def differences(scores: Scores, found: Sequence[Gain], reference: str) -> Table:
             if one
             else "over seeds, paired, on the same test images"
         )
-        + ". p after Holm's correction over the arms and items of a column."
+        + ". p after Holm's correction over the arms of an item and set."
     )
     header = [*KEYS, *(cell for name in MEASURES for cell in (name, f"p, {name}"))]
     return Table(title, header, lines)

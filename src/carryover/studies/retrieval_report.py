@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from carryover import run
 from carryover.config.retrieval import Retrieval as Study
+from carryover.config.retrieval import Source
+from carryover.config.selfsupervised import SelfSupervised
 from carryover.errors import DataError
 from carryover.files import write_json, write_text
 from carryover.report import (
@@ -29,6 +31,7 @@ from carryover.report import (
     retrieval_tables,
 )
 from carryover.report.retrieval_gains import REFERENCES, gains
+from carryover.report.retrieval_names import CONTROLS
 from carryover.report.retrieval_nearest import Looked, nearest
 from carryover.report.retrieval_published import Printed
 from carryover.report.retrieval_scores import Scores, from_rows
@@ -61,7 +64,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     }
     found = gains(scores)
     tables = tables_of(scores, kept, printed)
-    text = f"{reading(scores, settings(study))}\n\n{answer(scores, found)}"
+    text = f"{reading(scores, settings(study, params.pretrain))}\n\n{answer(scores, found)}"
     drawn = [*figures_of(scores, kept, study), ("nearest", of_nearest(looked, study.dataset))]
     context.refuse_edited()
     write_json(FOLDER / "summary.json", summarise(scores))
@@ -142,8 +145,12 @@ def of_nearest(looked: Mapping[str, Sequence[Looked]], dataset: str) -> Figure:
     return nearest(looked, *retrieval_attended.pictures(SETS / dataset, looked))
 
 
-def settings(study: Study) -> list[str]:
-    """Sentences on the protocol: memory, budget, how rates are chosen, faults that are on."""
+def settings(study: Study, pretrained: Mapping[str, object]) -> list[str]:
+    """Sentences on the protocol: memory, budget, how rates are chosen, faults that are on.
+
+    Args:
+        pretrained: recipes of the networks that are trained here, which say on what.
+    """
     memory = study.memory
     images = {
         "disjoint": "which no model is trained on",
@@ -154,7 +161,8 @@ def settings(study: Study) -> list[str]:
     updates = ", ".join(f"{item} {study.training[item].updates}" for item in study.items)
     said = [
         f"The memory holds {memory.per_class} images of each class of {study.dataset}, {images}, "
-        f"as embeddings by {memory.encoder.source}; others for every seed.",
+        f"as embeddings by {_told(memory.encoder, pretrained)}; others for every seed.",
+        *_starts(study, pretrained),
         f"Updates: {updates}, in batches of {study.batch_size}.",
         "Learning rates are those that name most of "
         f"{100 * study.validation_fraction:g} % of the training images, held out for the first "
@@ -174,6 +182,25 @@ def settings(study: Study) -> list[str]:
     }
     on = [name for name, is_on in faults.items() if is_on]
     return [*said, f"As published: {'; '.join(on)}."] if on else said
+
+
+def _starts(study: Study, pretrained: Mapping[str, object]) -> list[str]:
+    """What the arms with pretrained weights start from."""
+    told = [
+        f"{item}, {CONTROLS[name][1]}: {_told(source, pretrained)}"
+        for item in study.items
+        for name, source in (study.starts or {}).get(item, {}).items()
+        if name in study.controls.get(item, ())
+    ]
+    return [f"Pretrained starts: {'; '.join(told)}."] if told else []
+
+
+def _told(source: Source, pretrained: Mapping[str, object]) -> str:
+    """An encoder with the sets that it was pretrained on, where that was done here."""
+    recipe = pretrained.get(source.source.removeprefix("pretrain:"))
+    if isinstance(recipe, SelfSupervised):
+        return f"{source.source} (images of {' and '.join(recipe.sets)} without labels)"
+    return source.source
 
 
 def _several(study: Study, item: str) -> bool:
