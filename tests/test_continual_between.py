@@ -96,10 +96,7 @@ def test_rows_between_arms_say_what_was_frozen_and_with_what(
     assert continual_report.rows_between(alone, context) == []
 
 
-def test_what_figures_read_comes_back_as_rows_would_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(continual_report, "FOLDER", tmp_path)
+def test_what_figures_read_comes_back_as_rows_would_say(tmp_path: Path) -> None:
     path = tmp_path / "runs/frozen/drawn.jsonl"
     numbers: list[Number] = [
         ("train", "epoch_loss", {"experience": 0, "epoch": 0}, 2.0, 30),
@@ -108,7 +105,7 @@ def test_what_figures_read_comes_back_as_rows_would_say(
     ]
     write_drawn(path, [(CELL, numbers), (CELL | {"seed": 1}, [])])
     assert len(path.read_text().splitlines()) == 2
-    rows = continual_report.drawn_of(study(), "frozen")
+    rows = continual_report.drawn_of(study(), path)
     found = [(r.split, r.metric, r.cell, r.value, r.n) for r in rows]
     assert found == [
         ("train", "epoch_loss", CELL | {"experience": 0, "epoch": 0}, 2.0, 30),
@@ -118,10 +115,10 @@ def test_what_figures_read_comes_back_as_rows_would_say(
     assert {row.preset for row in rows} == {"tiny"}
     path.write_text('{"cell": {}}\n')
     with pytest.raises(DataError, match="expected numbers to draw, got"):
-        continual_report.drawn_of(study(), "frozen")
+        continual_report.drawn_of(study(), path)
     path.unlink()
     with pytest.raises(DataError, match="expected numbers, found no file"):
-        continual_report.drawn_of(study(), "frozen")
+        continual_report.drawn_of(study(), path)
 
 
 def test_numbers_of_the_end_and_of_accuracy_stay_rows() -> None:

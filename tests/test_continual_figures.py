@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PUBLISHED = continual_published.read(REPOSITORY / "claims/released/continual.csv")
-NAMES = ("accuracy", "final", "forgetting", "matrix", "training", "cka", "cka-layers")
+NAMES = (
+    *("accuracy", "final", "forgetting", "matrix", "training", "training-loss"),
+    *("cka", "cka-layers"),
+)
 PARTLY = ("tokens", "mlp", "children-2")
 
 
@@ -54,7 +57,8 @@ def drawn(scores: Scores, name: str) -> Figure:
         "final": lambda: continual_dots.final(scores, PUBLISHED),
         "forgetting": lambda: continual_dots.forgetting(scores),
         "matrix": lambda: continual_maps.matrix(scores),
-        "training": lambda: continual_training.training(scores, {"mlp"}),
+        "training": lambda: continual_training.training(scores, "epoch_accuracy"),
+        "training-loss": lambda: continual_training.training(scores, "epoch_loss", {"mlp"}),
         "cka": lambda: continual_cka.by_depth(scores, "linear, debiased"),
         "cka-layers": lambda: continual_maps.layers(scores),
         "cka-between": lambda: continual_between.between(scores, from_rows(between()), "linear"),
@@ -72,7 +76,7 @@ def words(figure: Figure) -> str:
 
 
 def titles(figure: Figure) -> list[str]:
-    return [axis.get_title(loc="left").strip() for axis in figure.axes]
+    return [axis.get_title(loc="left").strip().replace("\n", " ") for axis in figure.axes]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "cka-between", "cka-untrained"])
@@ -81,6 +85,7 @@ def test_no_letter_is_small_or_outside_and_n_is_said(scores: Scores, name: str) 
 
     figure = drawn(scores, name)
     wanted = {"matrix": "n = 72", "cka": "n = 256", "cka-layers": "n = 256", "training": "seed"}
+    wanted["training-loss"] = "seed"
     wanted["cka-between"] = "n = 256 test images; 1 seed"
     wanted["cka-untrained"] = "n = 256 images for CKA"
     assert wanted.get(name, "n = 360") in words(figure)
@@ -180,7 +185,8 @@ def test_trainings_at_once_leave_rows_of_a_map_empty() -> None:
 
 
 def test_training_goes_on_from_experience_to_experience(scores: Scores) -> None:
-    loss, _, accuracy, *_ = drawn(scores, "training").axes
+    accuracy, *_ = drawn(scores, "training").axes
+    loss, *_ = drawn(scores, "training-loss").axes
     line = loss.lines[0]
     assert list(line.get_xdata()) == [float(epoch) for epoch in range(1, 11)]
     assert line.get_ydata()[1] == pytest.approx(1.6)
@@ -188,7 +194,42 @@ def test_training_goes_on_from_experience_to_experience(scores: Scores) -> None:
     assert [round(each.get_ydata()[0], 4) for each in loss.lines if each.get_linestyle() == "-."]
     assert floor in [each.get_ydata()[0] for each in loss.lines]
     assert accuracy.lines[0].get_ydata()[1] == pytest.approx(0.72)
-    assert "least loss" not in words(continual_training.training(scores))
+    assert "least loss" not in words(continual_training.training(scores, "epoch_loss"))
+
+
+def test_many_strategies_of_an_arm_are_drawn_in_parts() -> None:
+    every = [
+        each
+        for s in ("naive", "ewc", "replay", "joint")
+        for each in run("frozen", "s-digits", "ci-5", s)
+    ]
+    every += [
+        replace(each, cell=each.cell | {"strategy": "lwf"})
+        for each in run("frozen", "s-digits", "ci-5", "naive")
+    ]
+    figure = drawn(from_rows(every), "training")
+    assert titles(figure) == [f"frozen: tokens, mlp ({part} of 2)" for part in (1, 2)]
+    naive, other = ([tuple(axis.lines[0].get_ydata())] for axis in figure.axes)
+    assert naive == other  # in both, to be held against
+    markers = [[line.get_marker() for line in axis.lines] for axis in figure.axes]
+    assert [[m for m in found if m != "None"] for found in markers] == [
+        ["o", "s", "^", "v"],
+        ["o", "X"],
+    ]
+
+
+def test_blocks_that_fit_stand_side_by_side() -> None:
+    block = continual_grid.Block
+    found = [block("a", ["1", "2"]), block("b", ["1"]), block("c" * 30, ["1"]), block("d", ["1"])]
+    figure, made = continual_grid.blocks(found, 4, 1.0)
+    rows = [[axis.get_subplotspec().rowspan.start for axis in axes] for axes in made]
+    columns = [[axis.get_subplotspec().colspan.start for axis in axes] for axes in made]
+    assert rows == [[0, 0], [0], [1], [1]]
+    assert columns == [[0, 1], [2], [0], [2]]  # the third's heading is two panels long
+    assert figure.get_figheight() == pytest.approx(1.0 + 2 * 1.61)
+    _, (first, second) = continual_grid.blocks([block("", ["1"] * 6), found[1]], 4, [1.0, 2.0])
+    assert [axis.get_subplotspec().rowspan.start for axis in first] == [0] * 4 + [1] * 2
+    assert second[0].get_subplotspec().rowspan.start == 1
 
 
 def test_cka_is_drawn_by_depth_with_a_line_an_experience(scores: Scores) -> None:
@@ -228,7 +269,9 @@ def test_encoders_that_did_not_change_are_named_and_drawn_once() -> None:
     assert "CKA is 1 at every layer: partly: tokens, mlp, freeze children-2" in words(
         drawn(same, "cka")
     )
-    assert titles(drawn(same, "cka-layers"))[:1] == ["naive"]
+    assert titles(drawn(same, "cka-layers"))[:1] == [
+        "partly: tokens, mlp, freeze children-2, naive"
+    ]
     assert len(drawn(same, "cka-layers").axes) == 2  # the map and its colours
 
 
@@ -254,6 +297,8 @@ def test_strategies_and_arms_look_different_from_each_other(scores: Scores) -> N
 def test_columns_fill_the_rows_of_the_largest_block() -> None:
     assert continual_grid.across([5, 2], 5) == 5
     assert continual_grid.across([6], 5) == 3
+    assert continual_grid.across([6, 1], 5) == 5
+    assert continual_grid.across([2, 1], 5) == 3
     assert continual_grid.across([1], 5) == 1
 
 

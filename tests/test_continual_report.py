@@ -17,7 +17,7 @@ from carryover.config.continual import Continual
 from carryover.config.continual_arms import Arm, HeadEntry, Protocol
 from carryover.errors import DataError
 from carryover.measure import streams
-from carryover.measure.statistics import holm, wilson
+from carryover.measure.statistics import Interval, holm, wilson
 from carryover.report import (
     continual_gains,
     continual_intervals,
@@ -326,7 +326,7 @@ def test_the_answer_counts_what_is_told_apart(scores: Scores) -> None:
     told = continual_summary.answer(scores, continual_gains.gains(scores))
     assert "beside the frozen encoder, partly is better in " in told
     assert "Beside naive training, ewc is " in told
-    assert "of 24 comparisons and unfrozen is " in told
+    assert "of 24 comparisons (intervals that exclude 0: " in told
     assert "Most is forgotten by s-digits ci-5, unfrozen: tokens, mlp, naive: +45.0 [" in told
     assert "a log lies +9.5 to +33.5 points from test accuracy" in told
     assert told.endswith("No run names one class for all test images at its end.")
@@ -341,6 +341,23 @@ def test_predictors_of_one_class_are_named() -> None:
     assert told == (
         "1 of 1 runs end, for a seed or more, with one class for all: s-digits ni-3, unfrozen: "
         "tokens, mlp, ewc."
+    )
+
+
+def test_intervals_that_exclude_0_are_counted_beside_what_passes_holm() -> None:
+    gains = [
+        continual_gains.Gain(CHILDREN, NAIVE, "item", Interval(value, low, high), 0.02, p)
+        for value, low, high, p in (
+            *((0.1, 0.05, 0.15, 0.04), (0.05, 0.01, 0.09, 0.5)),
+            *((-0.02, -0.03, -0.01, 0.5), (0.0, -0.1, 0.1, 1.0)),
+        )
+    ]
+    assert continual_summary.answer(
+        from_rows(run("frozen", "s-digits", "ni-3", "naive")), gains
+    ) == (
+        "At the end of a stream, beside the frozen encoder, partly is better in 1, worse in 0 and "
+        "not told apart in 3 of 4 comparisons (intervals that exclude 0: 3). No run names one "
+        "class for all test images at its end."
     )
 
 
@@ -429,11 +446,16 @@ def test_rows_of_another_preset_or_none_are_refused() -> None:
 
 
 def test_the_text_names_seeds_rates_and_faults(scores: Scores, single: Scores) -> None:
-    plain = continual_report.settings(study())
+    found = continual_scores.runs(scores)
+    plain = continual_report.settings(study(), found)
+    assert plain[0].startswith("Epochs of each experience: 3 in batches of 32. Replay")
     assert "Replay keeps 50 images in all, EWC's lambda is 0.4." in plain[0]
     assert "10 % of the stream's training images, held out for the first seed" in plain[1]
     faulty = study(heads={"mlp": HeadEntry((100, 50), sigmoid=True)})
-    assert continual_report.settings(faulty)[-1] == "A sigmoid before the loss: heads mlp."
+    assert continual_report.settings(faulty, found)[-1] == "A sigmoid before the loss: heads mlp."
+    arm = study().arms["frozen"]
+    never = {"longer": replace(arm, streams=("s-mnist",), epochs=15)}
+    assert continual_report.settings(study(arms={"frozen": arm} | never), found) == plain
     text = continual_summary.reading(scores, "flava-nano", plain)
     assert "s-digits ni-3; s-digits ci-5; s-letters rotated-2." in text
     assert "over test images and 3 seeds" in text
@@ -458,7 +480,7 @@ def test_the_stage_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.Monke
     continual_report.stage(params, "", context)
     assert asked == [True]
     assert saved == [
-        *("accuracy", "final", "forgetting", "matrix", "training"),
+        *("accuracy", "final", "forgetting", "matrix", "training", "training-loss"),
         *("cka", "cka-layers", "cka-between", "cka-untrained"),
     ]
     made = {path.name for path in continual_report.FOLDER.iterdir() if path.is_file()}

@@ -62,6 +62,16 @@ def test_an_equality_holds_in_every_run_or_not_at_all(tmp_path: Path) -> None:
     assert decided(tmp_path / "b", 0.0, 0.1, **zero).decision.verdict == "not reproduced"
 
 
+def test_a_bound_holds_in_every_run_or_not_at_all(tmp_path: Path) -> None:
+    above = {"kind": "bound", "quantity": 'accuracy(item="llrd")', "expected": 0.65}
+    held = decided(tmp_path / "a", 0.0, **above, margin=0.589).decision  # the least is 0.59
+    assert (held.verdict, held.p, held.test) == ("reproduced", None, "every run")
+    assert held.reason == "nearest in any run 0.5900, expected above 0.589"
+    assert decided(tmp_path / "b", 0.0, **above, margin=0.591).decision.verdict == "not reproduced"
+    equal = decided(tmp_path / "c", 0.0, 0.0, **above, margin=0.59).decision
+    assert equal.verdict == "reproduced"
+
+
 def test_an_order_needs_every_neighbour(tmp_path: Path) -> None:
     order = {
         "kind": "order",

@@ -16,6 +16,7 @@ from carryover import presets
 from carryover.claims.verify import verify
 from carryover.config import reader
 from carryover.config.cuts import GRID
+from carryover.continual_drawn import Number, read_drawn, write_drawn
 from carryover.errors import ConfigError, DataError
 from carryover.files import digest_of_files, write_bytes, write_text
 from carryover.keep import keep
@@ -245,16 +246,17 @@ def learnt(values: dict[str, Any], protocol: str, weights: str = "w") -> list[Ro
 def test_parts_of_the_continual_study_add_up_to_a_table_of_all(checkout: Checkout) -> None:
     shutil.copytree(REPOSITORY / "claims", "claims")
     values, path = presets.tree("mini"), Path("reports/continual/runs/frozen/rows.jsonl")
+    figures = {}
     for protocol in ("ni-3", "ci-5"):
         write_rows(path, learnt(values, protocol))
-        write_text(Path("reports/continual/accuracy.svg"), protocol)
-        write_text(Path("reports/continual/accuracy.png"), protocol)
+        write_text(Path("reports/continual/cka-between.svg"), protocol)
+        write_text(Path("reports/continual/cka-between.png"), protocol)
         (folder,) = keep("mini")
-        if protocol == "ni-3":
-            assert (folder / "accuracy.svg").read_text() == "ni-3"
-            assert not (folder / "accuracy.png").exists()
+        figures[protocol] = {path.name for path in folder.glob("*.*g")}
     assert folder == Path("results/mini/continual")
-    assert not (folder / "accuracy.svg").exists()  # it shows the second part alone
+    both = {"accuracy.svg", "final.svg", "forgetting.svg", "training.svg", "training-loss.svg"}
+    assert figures["ni-3"] == both | {"cka-between.svg"}  # no accuracies by task, nor CKA
+    assert figures["ci-5"] == both | {"matrix.svg"}  # the other shows this part alone
     table = (folder / "continual.md").read_text()
     assert "| s-digits | ni-3 | frozen | tokens, mlp (flava-nano) | replay | 70.0 [" in table
     assert "| s-digits | ci-5 | frozen | tokens, mlp (flava-nano) | naive | 46.0 [" in table
@@ -262,6 +264,29 @@ def test_parts_of_the_continual_study_add_up_to_a_table_of_all(checkout: Checkou
     write_rows(path, learnt(values, "ni-3"))
     with pytest.raises(DataError, match="expected rows of preset mini as it is"):
         keep("mini")
+
+
+def test_what_figures_alone_read_is_kept_by_training(checkout: Checkout) -> None:
+    shutil.copytree(REPOSITORY / "claims", "claims")
+    path = Path("reports/continual/runs/frozen/rows.jsonl")
+    rows = learnt(presets.tree("mini"), "ni-3")
+    write_rows(path, [row for row in rows if not row.metric.startswith("epoch")])
+
+    def told(protocol: str, loss: float) -> tuple[dict[str, Any], list[Number]]:
+        cell = {"stream": "s-digits", "protocol": protocol, "strategy": "naive", "seed": 0}
+        cell |= {"features": "tokens", "head": "mlp", "encoder": "flava-nano"}
+        return cell, [("train", "epoch_loss", {"experience": 0, "epoch": 0}, loss, 30)]
+
+    drawn, kept = path.with_name("drawn.jsonl"), Path("results/mini/continual")
+    keep("mini")
+    assert not list(kept.glob("training*"))  # no row of them
+    write_drawn(drawn, [told("ni-3", 2.0), told("ci-5", 3.0)])
+    keep("mini")
+    write_drawn(drawn, [told("ni-3", 1.0)])
+    keep("mini")
+    found = list(read_drawn(kept / "runs/frozen/drawn.jsonl"))
+    assert [(cell["protocol"], at[3]) for cell, at in found] == [("ni-3", 1.0), ("ci-5", 3.0)]
+    assert [path.name for path in kept.glob("training*")] == ["training-loss.svg"]
 
 
 def test_an_encoder_that_was_trained_here_is_kept_beside_its_rows(

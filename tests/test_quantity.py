@@ -135,6 +135,22 @@ def test_a_trend_of_few_places_is_never_sure() -> None:
     assert "4 places in order: no p below 0.083" in found.test
 
 
+def test_the_interval_of_a_correlation_ends_at_1() -> None:
+    rising = [
+        [seen(value, after=after, seed=seed) for after, value in enumerate(values)]
+        for seed, values in enumerate(((0.1, 0.2, 0.3, 0.4), (0.2, 0.1, 0.3, 0.4)))
+    ]
+    found = worth("correlation(accuracy(), over='after')", *rising[0], *rising[1])
+    assert found.values == (1.0, pytest.approx(0.8))
+    assert found.interval is not None
+    assert found.inner is not None
+    assert (found.interval.low, found.interval.high) == (pytest.approx(-0.3706, abs=1e-4), 1.0)
+    assert found.inner.high == 1.0
+    spread = worth("correlation(accuracy(), over='after') * 1", *rising[0], *rising[1])
+    assert spread.interval is not None
+    assert spread.interval.high > 1
+
+
 def test_a_method_that_was_killed_before_its_first_task_is_not_run() -> None:
     rows = [seen(0.5, method="zscl", after=0, task=t) for t in (1, 2)]
     with pytest.raises(NotRun, match="4 cells"):

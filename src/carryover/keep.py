@@ -10,6 +10,8 @@ from carryover import embed, presets
 from carryover.claims import comparison, cost, released
 from carryover.config import params as config
 from carryover.config import reader
+from carryover.continual_drawn import NAME as DRAWN
+from carryover.continual_drawn import Number, read_drawn, write_drawn
 from carryover.errors import DataError, listed
 from carryover.files import write_bytes, write_text
 from carryover.models import saved
@@ -29,10 +31,10 @@ def keep(name: str) -> list[Path]:
 
     Cells that were kept before stay, so a long grid can be run in parts (fewer fractions or cuts
     in ``params.yaml``) and kept after each. The report's files are copied too when they describe
-    all kept cells; tables of the continual study are made of all kept cells anew. The source
-    network is, since it comes out slightly different on another type of processor, and the rest of
-    the grid must start from the same one. Where the original released results of the pair,
-    cell-by-cell comparison and verdicts are written.
+    all kept cells; tables and figures of the continual study are made of all kept cells anew. The
+    source network is, since it comes out slightly different on another type of processor, and the
+    rest of the grid must start from the same one. Where the original released results of the
+    pair, cell-by-cell comparison and verdicts are written.
 
     Args:
         name: a preset; of ``published/fashion-mnist`` the rows go to ``published``.
@@ -67,6 +69,8 @@ def keep(name: str) -> list[Path]:
         if study == "cuts":
             _compare(folder, here, values)
         if study == "continual":
+            for path in ours:
+                _keep_drawn(folder / "runs" / path.parent.name / DRAWN, path.with_name(DRAWN))
             _tabulate(folder, here, values)
         kept.append(folder)
     return kept
@@ -213,13 +217,30 @@ def _compare(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
         figures.save(cut_compare.compare(mine, other, setting, names), folder / f"{setting}-both")
 
 
+def _keep_drawn(target: Path, new: Path) -> None:
+    """What figures alone read, by training; one that was run again is replaced."""
+    both: dict[str, tuple[dict[str, Any], list[Number]]] = {}
+    for path in (target, new):
+        found: dict[str, tuple[dict[str, Any], list[Number]]] = {}
+        for cell, number in read_drawn(path) if path.exists() else ():
+            found.setdefault(json.dumps(cell), (cell, []))[1].append(number)
+        both |= found
+    if both:
+        write_drawn(target, both.values())
+
+
 def _tabulate(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
-    """The continual study's tables, of all kept rows."""
+    """The continual study's tables and figures, of all kept rows."""
     if not continual_report.RELEASED.exists():
         return
     study = config.parse(values, "preset").continual
     for name, text in continual_report.texts_of_rows(study, ours).items():
         write_text(folder / name, text)
+    paths = [path.with_name("rows.jsonl") for path in sorted(folder.glob(f"runs/*/{DRAWN}"))]
+    drawn = [row for path in paths for row in continual_report.drawn_of(study, path)]
+    for name, figure in continual_report.figures_of_rows(study, [*ours, *drawn]):
+        figures.save(figure, folder / name)
+        (folder / name).with_suffix(".png").unlink()  # as in `_keep_report`
 
 
 def _comparable(rows: list[Row], setting: str) -> list[Row]:

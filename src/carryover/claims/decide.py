@@ -116,6 +116,15 @@ def _one(claim: Claim, found: Estimate) -> Decision:
         return Decision(
             verdict, value, low, high, None, found.n, "every run", reason, found.origins
         )
+    if claim.kind == "bound":
+        nearest = (min if claim.above else max)(found.values)
+        distance = nearest - claim.margin if claim.above else claim.margin - nearest
+        verdict = "reproduced" if distance > found.blur else "not reproduced"
+        side = "above" if claim.above else "below"
+        reason = f"nearest in any run {nearest:.4f}, expected {side} {claim.margin:.4g}"
+        return Decision(
+            verdict, value, low, high, None, found.n, "every run", reason, found.origins
+        )
     if claim.kind == "value":
         verdict, p, wanted = _near(found, claim.expected[0], claim.margin)
         test = f"{found.test}; equivalence by two one-sided tests" if wide else found.test

@@ -73,8 +73,8 @@ def estimate(
     repeat; repeats that lack a cell are left out. Single runs: square-and-add of Wilson's
     intervals of the accuracies, those of one sign over the same images taken to move as one; where
     the quantity is no weighted sum, a parametric bootstrap. Rounding and reading are added as they
-    are. No interval where it is unknown over how many images a single run is. Numbers that are the
-    least that is possible count as they are.
+    are. No interval where it is unknown over how many images a single run is; that of a correlation
+    ends at -1 and 1. Numbers that are the least that is possible count as they are.
 
     Raises:
         NotRun: rows that it needs.
@@ -93,7 +93,18 @@ def estimate(
         for repeat in sorted(repeats, key=str)
     ]
     beyond = frozenset(side for cells in by_repeat for side in _beyond(quantity, cells))
-    return replace(_estimated(quantity, by_repeat), beyond=beyond)
+    found = replace(_estimated(quantity, by_repeat), beyond=beyond)
+    if quantity.is_correlation:
+        ends = (_possible(found.interval), _possible(found.inner))
+        found = replace(found, interval=ends[0], inner=ends[1])
+    return found
+
+
+def _possible(interval: Interval | None) -> Interval | None:
+    """The part of a correlation's interval that lies in -1..1."""
+    if interval is None:
+        return None
+    return Interval(interval.value, max(interval.low, -1.0), min(interval.high, 1.0))
 
 
 def _estimated(quantity: Quantity, by_repeat: list[Cells]) -> Estimate:

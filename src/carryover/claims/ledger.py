@@ -23,7 +23,7 @@ from carryover.claims.quantity import read as read_quantity
 from carryover.claims.schema import Schema
 from carryover.errors import ConfigError, listed
 
-Kind = Literal["value", "order", "trend", "equality", "inequality"]
+Kind = Literal["value", "order", "trend", "equality", "inequality", "bound"]
 PRESETS = ("mini", "lab", "published", "corrected")
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 FINDINGS = {"cuts": {claim.find.__name__: claim for claim in cuts.CLAIMS.values()}}
@@ -40,7 +40,7 @@ class Claim:
         expected_n: images behind each accuracy, all repeats together.
         margin: what `kind` compares with. ``value``: the quantity is within it of the expected;
             ``inequality`` and ``trend``: on that side of it on which the expected lies; ``order``:
-            neighbours differ by more; ``equality``: 0.
+            neighbours differ by more; ``equality``: 0; ``bound``: on that side in every run.
         presets: whose rows can decide it.
         known_defect: why the published figure may not mean what it seems to; "" where none is
             known.
@@ -217,6 +217,8 @@ def _refuse_undecidable(claim: Claim, where: str) -> None:
             f"{where}: expected a margin that the published value does not lie on, got "
             f"{claim.margin:g}"
         )
+    if claim.kind == "bound":
+        return  # decided by the runs themselves
     squares = [_square(quantity, claim.expected[0]) for quantity in claim.quantity]
     if any(square is None for square in squares):
         return

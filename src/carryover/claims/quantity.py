@@ -88,10 +88,16 @@ class Quantity:
                     return False
         return True
 
+    @property
+    def is_correlation(self) -> bool:
+        """Whether it is one correlation, which lies in -1..1."""
+        return isinstance(self.tree, ast.Call) and _name(self.tree) == "correlation"
+
     def ordered(self, fields: Mapping[str, Field]) -> tuple[Values, Values] | None:
         """Places and values of the one correlation that the quantity is, else None."""
-        if not (isinstance(self.tree, ast.Call) and _name(self.tree) == "correlation"):
+        if not self.is_correlation:
             return None
+        assert isinstance(self.tree, ast.Call)
         over = str(_keywords(self.tree, self.text)["over"])
         inner = _evaluate(self.tree.args[0], fields)
         pairs = sorted((dict(key)[over], float(values[0])) for key, values in inner.items())

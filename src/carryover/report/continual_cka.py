@@ -9,8 +9,8 @@ from carryover.report import continual_intervals
 from carryover.report.continual_grid import (
     Block,
     across,
+    arm_names,
     blocks,
-    by_arm,
     heading,
     key,
     legend,
@@ -53,14 +53,14 @@ def by_depth(scores: Scores, how: str = "") -> Figure:
     if not known:
         return nothing(_same(same) if same else "no CKA of any stream")
     with style():
-        groups = [
-            (f"{heading(members[0])}, {name}", members)
-            for found in places(known).values()
-            for name, members in by_arm(found).items()
-        ]
-        columns = across((len(members) for _, members in groups), MOST)
+        groups = list(places(known).values())
+        arms = arm_names(known)
+        columns = across(map(len, groups), MOST)
         figure, made = blocks(
-            [Block(head, [run.strategy for run in members]) for head, members in groups],
+            [
+                Block(heading(found[0]), [f"{arms[run]}, {run.strategy}" for run in found])
+                for found in groups
+            ],
             columns,
             0.8,
         )
@@ -69,9 +69,9 @@ def by_depth(scores: Scores, how: str = "") -> Figure:
             time: {"color": colour, "marker": MARKERS[i % len(MARKERS)]}
             for i, (time, colour) in enumerate(zip(times, ramp(len(times)), strict=True))
         }
-        for axes, (_, members) in zip(made, groups, strict=True):
+        for axes, found in zip(made, groups, strict=True):
             share_y(axes, columns)
-            for axis, run in zip(axes, members, strict=True):
+            for axis, run in zip(axes, found, strict=True):
                 for time in _times(scores, run):
                     _line(axis, _curve(scores, run, time), looks[time])
                 axis.yaxis.set_major_formatter(per_cent())

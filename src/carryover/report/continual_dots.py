@@ -64,10 +64,16 @@ def forgetting(scores: Scores) -> Figure:
             + (")" if _tasks(scores, found[0]) else ", one test set)")
             for found in groups
         ]
-        rows = max(map(len, strategies))
-        most = max(len(by_arm(found)) for found in groups)
-        figure, (axes,) = blocks([Block("", titles)], columns, 0.2 + rows * (0.09 + 0.075 * most))
-        for axis, found, names in zip(axes, groups, strategies, strict=True):
+        tall = [
+            0.2 + len(names) * (0.14 + 0.075 * len(by_arm(found)))
+            for found, names in zip(groups, strategies, strict=True)
+        ]
+        rows = [slice(i, i + columns) for i in range(0, len(groups), columns)]
+        figure, made = blocks(
+            [Block("", titles[row]) for row in rows], columns, [max(tall[row]) for row in rows]
+        )
+        panels = [axis for axes in made for axis in axes]
+        for axis, found, names in zip(panels, groups, strategies, strict=True):
             looked = [name for name in looks if name in {arms[run] for run in found}]
             for run in found:
                 place = names.index(run.strategy) + _shift(looked.index(arms[run]), len(looked))

@@ -33,18 +33,20 @@ class Block(NamedTuple):
 
 
 def across(counts: Iterable[int], most: int) -> int:
-    """Columns for blocks of so many panels: as many as fill the rows of the largest evenly."""
-    largest = max(counts)
-    return -(-largest // -(-largest // most))
+    """Columns for blocks of so many panels: as many as fill the rows of one block evenly."""
+    found = list(counts)
+    if len(found) > 1:
+        return min(most, sum(found))
+    return -(-found[0] // -(-found[0] // most))
 
 
 def blocks(
     found: Sequence[Block], columns: int, height: float | Sequence[float]
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of blocks below each other; one block's panels fill rows of its own.
+    """A figure of blocks in rows; one that fits in the rest of a row stands there.
 
     Args:
-        columns: as `across` has them.
+        columns: as `across` has them; a block of more panels begins a row.
         height: of a row of panels without its titles, in inches; of each block, if several.
     Returns:
         The figure, and the axes of each block.
@@ -52,38 +54,52 @@ def blocks(
     from matplotlib.figure import Figure
 
     heights = [height] * len(found) if isinstance(height, float) else list(height)
-    width = int(15 * PAGE / columns)
-    lines = [
-        max(len(textwrap.wrap(title, width)) for title in block.titles) for block in found
-    ]  # of the longest title
-    rows = [
-        tall + 0.35 + 0.13 * (count + 1)
-        for block, tall, count in zip(found, heights, lines, strict=True)
-        for _ in range(-(-len(block.titles) // columns))
-    ]
+    width = int(13.6 * PAGE / columns)
+    begun = _begun(found, columns)
+    rows = [0.0] * (begun[-1] // columns + -(-len(found[-1].titles) // columns))
+    for block, tall, start in zip(found, heights, begun, strict=True):
+        lines = max(len(textwrap.wrap(title, width)) for title in block.titles)
+        for place in range(start, start + len(block.titles)):
+            row = place // columns
+            rows[row] = max(rows[row], tall + 0.35 + 0.13 * (lines + 1))
     figure = Figure(figsize=(PAGE, 1.0 + sum(rows)), layout="constrained")
     grid = figure.add_gridspec(len(rows), columns, height_ratios=rows)
     made: list[list[Axes]] = []
-    row = 0
-    for block in found:
+    for block, start in zip(found, begun, strict=True):
         axes = []
-        for i, title in enumerate(block.titles):
-            axis = figure.add_subplot(grid[row + i // columns, i % columns])
+        for place, title in enumerate(block.titles, start):
+            axis = figure.add_subplot(grid[place // columns, place % columns])
             axis.set_title("\n" + textwrap.fill(title, width), loc="left", fontsize=7)
             axes.append(axis)
-        _head(axes[0], block.head)
+        beside = axes[: columns - start % columns]
+        _head(axes[0], block.head, max(axis.get_title(loc="left").count("\n") for axis in beside))
         made.append(axes)
-        row += -(-len(block.titles) // columns)
     return figure, made
 
 
-def _head(axis: Axes, text: str) -> None:
-    """The block's heading on the first line of its first panel's title; it may pass the panel."""
-    said = axis.get_title(loc="left").strip("\n")
+def _begun(found: Sequence[Block], columns: int) -> list[int]:
+    """The place of each block's first panel, counted through all rows."""
+    begun, free = [], 0
+    for block in found:
+        room = -(-len(block.head) * columns // int(12 * PAGE))  # its heading may pass its panels
+        wide = min(columns, max(room, len(block.titles)))
+        if len(block.titles) > columns or free % columns + wide > columns:
+            free = -(-free // columns) * columns
+        begun.append(free)
+        free += max(wide, len(block.titles))
+    return begun
+
+
+def _head(axis: Axes, text: str, lines: int) -> None:
+    """The block's heading above the first panel's title; it may pass the panel.
+
+    Args:
+        lines: of the longest title in that row.
+    """
     head = axis.annotate(
         text,
         (0, 1),
-        xytext=(0, 6.5 + 8.6 * (said.count("\n") + 1)),
+        xytext=(0, 6.5 + 8.6 * lines),
         xycoords="axes fraction",
         textcoords="offset points",
         fontweight="bold",

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from carryover.report.continual_grid import (
     Block,
     across,
+    arm_names,
     blocks,
     by_arm,
     heading,
@@ -50,7 +51,7 @@ def matrix(scores: Scores) -> Figure:
         made = _cells(found)
         return made if made and len(made[2]) > 1 else None
 
-    figure, shown = _maps(scores, cells, "accuracy, %")
+    figure, shown = _maps(scores, cells, "accuracy, %", _by_arm)
     if figure is None:
         return nothing("no accuracies of two or more tasks")
     sizes = sorted(
@@ -96,6 +97,7 @@ def layers(scores: Scores, how: str = "") -> Figure:
         scores,
         lambda run: cells(run) if run in drawn else None,
         f"CKA{f' ({how})' if how else ''}, %",
+        _by_place,
     )
     if figure is None:
         return nothing("no CKA of pairs of layers")
@@ -110,8 +112,8 @@ def layers(scores: Scores, how: str = "") -> Figure:
             figure,
             "layer before any training, from the input",
             f"first seed, n = {' or '.join(map(str, sorted(counts)))} test images, at the end of "
-            "the stream; the diagonal is the figure of CKA by depth; of encoders that did not "
-            "change the first of each stream stands for all",
+            "the stream (the figure of CKA by depth has the mean over seeds of the diagonal); of "
+            "encoders that did not change the first of each stream stands for all",
         )
         figure.supylabel("layer after training")
     return figure
@@ -138,22 +140,39 @@ def _cells(found: dict[tuple[int, int], float]) -> Cells | None:
     return made, rows, columns
 
 
+def _by_arm(found: Sequence[Run]) -> list[tuple[str, dict[Run, str]]]:
+    """Runs with their titles by stream, protocol and arm, with a heading each."""
+    return [
+        (f"{heading(members[0])}, {name}", {run: run.strategy for run in members})
+        for group in places(found).values()
+        for name, members in by_arm(group).items()
+    ]
+
+
+def _by_place(found: Sequence[Run]) -> list[tuple[str, dict[Run, str]]]:
+    """The same by stream and protocol."""
+    arms = arm_names(found)
+    return [
+        (heading(members[0]), {run: f"{arms[run]}, {run.strategy}" for run in members})
+        for members in places(found).values()
+    ]
+
+
 def _maps(
-    scores: Scores, cells: Callable[[Run], Cells | None], label: str
+    scores: Scores,
+    cells: Callable[[Run], Cells | None],
+    label: str,
+    grouped: Callable[[Sequence[Run]], list[tuple[str, dict[Run, str]]]],
 ) -> tuple[Figure | None, list[Run]]:
-    """One map a run that has cells, a block an arm, one scale of colours from 0 to 1."""
+    """One map a run that has cells, a block a group, one scale of colours from 0 to 1."""
     known = {run: found for run in runs(scores) if (found := cells(run)) is not None}
     if not known:
         return None, []
-    groups = [
-        (f"{heading(members[0])}, {name}", members)
-        for group in places(known).values()
-        for name, members in by_arm(group).items()
-    ]
+    groups = grouped(list(known))
     columns = across((len(members) for _, members in groups), MOST)
     with style():
         figure, made = blocks(
-            [Block(head, [run.strategy for run in members]) for head, members in groups],
+            [Block(head, list(members.values())) for head, members in groups],
             columns,
             [max(0.5, 0.15 * max(len(known[run][1]) for run in members)) for _, members in groups],
         )

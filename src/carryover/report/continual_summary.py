@@ -128,7 +128,7 @@ def answer(scores: Scores, gains: Sequence[Gain]) -> str:
 
 
 def _freezing(gains: Sequence[Gain]) -> str:
-    """How often training more of the encoder is better, worse or neither."""
+    """How often training more of the encoder is better, worse or neither, after Holm."""
     found = [gain for gain in gains if gain.axis == "item"]
     if not found:
         return ""
@@ -151,9 +151,10 @@ def _strategies(gains: Sequence[Gain]) -> str:
 def _counts(found: Sequence[Gain]) -> str:
     clear = [gain for gain in found if gain.p_holm < CLEAR]
     better = sum(gain.difference.value > 0 for gain in clear)
+    alone = sum(gain.difference.low > 0 or gain.difference.high < 0 for gain in found)
     return (
         f"better in {better}, worse in {len(clear) - better} and not told apart in "
-        f"{len(found) - len(clear)} of {len(found)} comparisons"
+        f"{len(found) - len(clear)} of {len(found)} comparisons (intervals that exclude 0: {alone})"
     )
 
 

@@ -1,8 +1,8 @@
-"""Figure of the continual study: loss and accuracy on the images shown, by epoch."""
+"""Figures of the continual study: loss and accuracy on the images shown, by epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -30,43 +30,36 @@ if TYPE_CHECKING:
 
 MOST = 5
 FLOOR: Any = {"color": GREY, "linestyle": "-.", "linewidth": 0.9}
+FEW = 4  # lines of a panel
 MEASURED = {"epoch_loss": "loss", "epoch_accuracy": "accuracy, %"}
 Curve = dict[float, tuple[float, float, float]]  # by epochs since the start: mean, least, most
 
 
-def training(scores: Scores, sigmoid: Collection[str] = ()) -> Figure:
-    """Loss and accuracy of every epoch as logged; a panel an arm, a line a strategy.
+def training(scores: Scores, metric: str, sigmoid: Collection[str] = ()) -> Figure:
+    """Loss or accuracy of every epoch as logged; a panel an arm, a line a strategy.
 
     Args:
+        metric: ``epoch_loss`` or ``epoch_accuracy``.
         sigmoid: heads that end in a sigmoid, which the loss cannot fall below a floor with.
     """
-    known = [
-        run
-        for run in runs(scores)
-        if any(numbers(scores, run, "train", metric) for metric in MEASURED)
-    ]
+    known = [run for run in runs(scores) if numbers(scores, run, "train", metric)]
     if not known:
-        return nothing("no losses by epoch")
+        return nothing(f"no {MEASURED[metric].split(',')[0]} by epoch")
     with style():
-        shown = [
-            (metric, found, by_arm(found))
-            for found in places(known).values()
-            for metric in MEASURED
-            if any(numbers(scores, run, "train", metric) for run in found)
-        ]
-        columns = across((len(arms) for *_, arms in shown), MOST)
+        groups = places(known).values()
+        shown = [_parts(by_arm(found)) for found in groups]
+        columns = across(map(len, shown), MOST)
         figure, made = blocks(
             [
-                Block(f"{heading(found[0])}: {metric.removeprefix('epoch_')}", list(arms))
-                for metric, found, arms in shown
+                Block(heading(found[0]), list(arms))
+                for found, arms in zip(groups, shown, strict=True)
             ],
             columns,
             0.95,
         )
         bounded = False
-        for axes, (metric, _, arms) in zip(made, shown, strict=True):
+        for axes, arms in zip(made, shown, strict=True):
             share_y(axes, columns)
-            axes[0].set_ylabel(MEASURED[metric])
             for axis, members in zip(axes, arms.values(), strict=True):
                 _panel(axis, scores, members, metric)
                 least = floor(members[0]) if members[0].head in sigmoid else None
@@ -78,6 +71,7 @@ def training(scores: Scores, sigmoid: Collection[str] = ()) -> Figure:
         keys = strategy_keys(known)
         keys += [key("least loss after a sigmoid", **FLOOR)] * bounded
         legend(figure, keys)
+        figure.supylabel(MEASURED[metric])
         several = max(len(seeds(scores, run)) for run in known) > 1
         notes(
             figure,
@@ -86,6 +80,16 @@ def training(scores: Scores, sigmoid: Collection[str] = ()) -> Figure:
             + ("bands: from the lowest to the highest seed" if several else "1 seed"),
         )
         return figure
+
+
+def _parts(arms: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
+    """Arms of few lines each: one of many strategies has several panels, its first in each."""
+    made = {}
+    for name, (first, *others) in arms.items():
+        parts = [others[i : i + FEW - 1] for i in range(0, len(others), FEW - 1)] or [[]]
+        for i, part in enumerate(parts, 1):
+            made[f"{name} ({i} of {len(parts)})" if len(parts) > 1 else name] = [first, *part]
+    return made
 
 
 def _panel(axis: Axes, scores: Scores, members: Sequence[Run], metric: str) -> None:

@@ -30,9 +30,13 @@ CONTINUAL = Study(
             "Accuracy on each task (columns) after each experience (rows), mean over seeds.",
         ),
         "training": Shown(
-            "Line plots: loss and accuracy by epoch, a panel an arm",
-            "Loss and accuracy on the images shown, by epoch; the dash-dotted line is the least "
-            "loss that outputs between 0 and 1 can have.",
+            "Line plots: training accuracy by epoch, a panel an arm, a line a strategy",
+            "Accuracy on the images shown, by epoch.",
+        ),
+        "training-loss": Shown(
+            "Line plots: loss by epoch, a panel an arm, a line a strategy",
+            "Loss on the images shown, by epoch; the dash-dotted line is the least that outputs "
+            "between 0 and 1 can have.",
         ),
         "cka": Shown(
             "Line plots: CKA with the encoder before training, by layer and experience",

@@ -2,9 +2,9 @@
 
 ``dvc repro continual-report`` writes ``reports/continual/``: ``summary.json`` (what ``dvc metrics
 diff`` compares), ``continual`` as CSV, Markdown and LaTeX, and as SVG and PNG ``accuracy``,
-``final``, ``forgetting``, ``matrix``, ``training``, ``cka``, ``cka-layers``, ``cka-between`` and
-``cka-untrained``. Figures and summary are of the preset in ``params.yaml``; rows kept under
-``results/`` are further tables. The published numbers are those of
+``final``, ``forgetting``, ``matrix``, ``training``, ``training-loss``, ``cka``, ``cka-layers``,
+``cka-between`` and ``cka-untrained``. Figures and summary are of the preset in ``params.yaml``;
+rows kept under ``results/`` are further tables. The published numbers are those of
 ``claims/released/continual.csv``. Encoders of two arms meet here alone: ``between.jsonl`` has the
 rows of their comparison, made from the layers that the stages kept, and its figure is drawn from
 these.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from carryover import run
 from carryover.config.continual import Continual
+from carryover.config.continual_arms import Arm
 from carryover.continual_between import PAIR, between
 from carryover.continual_drawn import NAME as DRAWN
 from carryover.continual_drawn import read_drawn
@@ -36,7 +37,7 @@ from carryover.report import (
     figures,
 )
 from carryover.report.continual_gains import Gain, gains
-from carryover.report.continual_scores import Scores, from_rows
+from carryover.report.continual_scores import UNTRAINED, Run, Scores, from_rows, runs
 from carryover.report.continual_summary import answer, headline, reading, summarise
 from carryover.report.tables import Table, latex, markdown
 from carryover.rows import Row, read_rows, write_rows
@@ -57,15 +58,14 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     """Read the rows of every item in ``continual.items`` and write the report's files."""
     study = params.continual
     rows = [row for name in study.items for row in read_rows(rows_of(name))]
-    read_by_figures = [row for name in study.items for row in drawn_of(study, name)]
+    read_by_figures = [row for name in study.items for row in drawn_of(study, rows_of(name))]
     scores = from_rows([*rows_of_preset(rows, study), *read_by_figures], masked(study))
     pairs = rows_between(params, context)
     kept = [from_rows(each, masked(study)) for each in kept_rows(RESULTS, study.preset)]
     published = continual_published.read(RELEASED)
     texts = texts_of(study, scores, kept, published)
-    sigmoid = {name for name, head in study.heads.items() if head.sigmoid}
     compared = from_rows(pairs) if pairs else None
-    drawn = list(figures_of(scores, compared, published, sigmoid, kind_of(study)))
+    drawn = list(figures_of(scores, compared, published, sigmoid_of(study), kind_of(study)))
     context.refuse_edited()
     write_rows(FOLDER / "between.jsonl", pairs)
     write_json(FOLDER / "summary.json", summarise(scores))
@@ -80,21 +80,28 @@ def masked(study: Continual) -> list[str]:
     return [name for name, protocol in study.protocols.items() if protocol.mask]
 
 
+def sigmoid_of(study: Continual) -> list[str]:
+    """Heads that end in a sigmoid."""
+    return [name for name, head in study.heads.items() if head.sigmoid]
+
+
 def rows_of(item: str) -> Path:
     """Rows of one item."""
     return FOLDER / "runs" / item / "rows.jsonl"
 
 
-def drawn_of(study: Continual, item: str) -> list[Row]:
+def drawn_of(study: Continual, path: Path) -> list[Row]:
     """What figures alone read of one item, as if it were rows.
 
+    Args:
+        path: the item's rows, which it lies beside.
     Raises:
         DataError: as `read_drawn`.
     """
-    made = partial(Row, "continual", item, study.preset)
+    made = partial(Row, "continual", path.parent.name, study.preset)
     return [
         made(cell | at, split, metric, value, n, "", "", "", "", "float32")
-        for cell, (split, metric, at, value, n) in read_drawn(rows_of(item).with_name(DRAWN))
+        for cell, (split, metric, at, value, n) in read_drawn(path.with_name(DRAWN))
     ]
 
 
@@ -163,7 +170,8 @@ def texts_of(
     """The tables by file name: as CSV, as Markdown with what they say, as LaTeX."""
     found = gains(scores)
     tables = tables_of(scores, kept, published, found)
-    text = f"{reading(scores, study.encoder, settings(study))}\n\n{answer(scores, found)}"
+    said = settings(study, runs(scores))
+    text = f"{reading(scores, study.encoder, said)}\n\n{answer(scores, found)}"
     parts = [part for table in tables for part in continual_tables.for_paper(table)]
     return {
         "continual.csv": continual_tables.results_csv([scores, *kept]),
@@ -175,6 +183,24 @@ def texts_of(
 def texts_of_rows(study: Continual, rows: Sequence[Row]) -> dict[str, str]:
     """The same of rows of one preset alone, such as kept ones."""
     return texts_of(study, from_rows(rows, masked(study)), [], continual_published.read(RELEASED))
+
+
+def figures_of_rows(study: Continual, rows: Sequence[Row]) -> Iterator[tuple[str, Figure]]:
+    """Every figure that has a panel, of rows of one preset alone.
+
+    That of encoders of two arms is left out: it needs their layers, which are not kept.
+
+    Args:
+        rows: with what figures alone read (`drawn_of`).
+    """
+    scores, published = from_rows(rows, masked(study)), continual_published.read(RELEASED)
+    found = figures_of(scores, None, published, sigmoid_of(study), kind_of(study))
+    without = {"cka-between"}
+    if not any(run.protocol == UNTRAINED for run in scores.numbers):
+        without.add("cka-untrained")  # it would show the published score alone
+    for name, figure in found:
+        if name not in without and any(axis.axison for axis in figure.axes):
+            yield name, figure
 
 
 def tables_of(
@@ -202,7 +228,8 @@ def figures_of(
     yield "final", continual_dots.final(scores, published)
     yield "forgetting", continual_dots.forgetting(scores)
     yield "matrix", continual_maps.matrix(scores)
-    yield "training", continual_training.training(scores, sigmoid)
+    yield "training", continual_training.training(scores, "epoch_accuracy")
+    yield "training-loss", continual_training.training(scores, "epoch_loss", sigmoid)
     yield "cka", continual_cka.by_depth(scores, cka)
     yield "cka-layers", continual_maps.layers(scores, cka)
     yield "cka-between", continual_between.between(scores, compared, cka)
@@ -214,9 +241,13 @@ def kind_of(study: Continual) -> str:
     return f"{study.cka.kind}, {'debiased' if study.cka.debiased else 'biased'}"
 
 
-def settings(study: Continual) -> list[str]:
-    """Sentences on the protocol: how rates are chosen, what strategies are called with."""
-    arms = [arm for arm in study.arms.values() if any(arm.cells())]
+def settings(study: Continual, found: Collection[Run]) -> list[str]:
+    """Sentences on the protocol: how rates are chosen, what strategies are called with.
+
+    Args:
+        found: the runs that rows have; arms of others are not told.
+    """
+    arms = [arm for arm in study.arms.values() if any(_is_of(study, arm, run) for run in found)]
     budgets = sorted({(arm.epochs, arm.batch_size) for arm in arms})
     chosen = any(len(arm.lrs) > 1 for arm in arms)
     budget = ", ".join(f"{epochs} in batches of {size}" for epochs, size in budgets)
@@ -228,6 +259,13 @@ def settings(study: Continual) -> list[str]:
         if chosen
         else "Learning rates are given, none was chosen.",
     ]
-    sigmoid = [name for name, head in study.heads.items() if head.sigmoid]
-    used = [name for name in sigmoid if any(arm.head == name for arm in arms)]
+    used = [name for name in sigmoid_of(study) if any(arm.head == name for arm in arms)]
     return [*said, f"A sigmoid before the loss: heads {', '.join(used)}."] if used else said
+
+
+def _is_of(study: Continual, arm: Arm, run: Run) -> bool:
+    """Whether a run is one of an arm's trainings."""
+    freeze = f"freeze {arm.freeze}" if arm.freeze else ""
+    trained = (arm.trains, study.encoder_of(arm), arm.features, arm.head, freeze)
+    found = (run.item, run.encoder, run.features, run.head, run.rest)
+    return found == trained and (run.stream, run.protocol, run.strategy) in arm.cells()
