@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carryover.adapt import avalanche_data, avalanche_parts
 from carryover.adapt.avalanche import (
     Looked,
+    run_stream,
 )
 from carryover.data import streams
 from carryover.errors import Diverged
@@ -23,6 +27,7 @@ from row_streams import (
     PLAIN,
     STORE,
     TEST,
+    TRAIN,
     WIDTH,
     accuracy,
     chunks,
@@ -36,7 +41,7 @@ from row_streams import (
 
 def test_the_summed_importance_is_the_square_of_the_summed_gradient() -> None:
     net = nn.Linear(WIDTH, CLASSES)
-    summed = avalanche_parts.Summed(0.5)
+    summed = avalanche_parts.Summed(0.5, nn.CrossEntropyLoss())
     train, _ = avalanche_data.benchmark(chunks(2), LABELS)
     looked = Looked(look, net)
     strategy = _Strategy(looked, train[0])
@@ -198,6 +203,100 @@ def test_task_labels_mask_the_classes_of_other_tasks_at_test() -> None:
     assert masked[-1].avalanche[name] == accuracy(masked[-1], 1)
     open_ = go(dataclasses.replace(stream, masked=False), nn.Linear(WIDTH, CLASSES))
     assert all(torch.isfinite(after.logits).all() for after in open_)
+
+
+def test_the_loss_of_a_masked_stream_is_over_each_rows_own_classes() -> None:
+    stream = classes(labels=True)
+    logits = torch.randn(6, CLASSES + 1, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([0, 1, 2, 3, 3, 0])  # rows of both tasks, as replay joins them
+    own = [logits[i, :2] if label < 2 else logits[i, 2:4] for i, label in enumerate(labels)]
+    parts = [F.cross_entropy(x, label % 2) for x, label in zip(own, labels, strict=True)]
+    assert torch.allclose(avalanche_parts.OwnClasses(stream)(logits, labels), sum(parts) / 6)
+    plain = avalanche_parts.OwnClasses(dataclasses.replace(stream, masked=False))
+    assert torch.equal(plain(logits, labels), F.cross_entropy(logits, labels))
+
+
+@pytest.mark.parametrize("strategy", ["naive", "ewc", "ewc-online", "ewc-summed", "joint"])
+def test_a_masked_stream_leaves_the_heads_of_other_tasks_alone(strategy: str) -> None:
+    net, stream = nn.Linear(WIDTH, CLASSES), classes(labels=True)
+    before = net.weight.detach().clone()
+    first = dataclasses.replace(stream, tasks=stream.tasks[:1])
+    found = go(first, net, strategy=strategy)
+    assert torch.equal(net.weight[2:], before[2:])
+    assert not torch.equal(net.weight[:2], before[:2])
+    assert found[-1].train["train_accuracy"] > 0.9  # of two classes, not of four
+
+
+class _Heads:
+    """A network as Avalanche's multi-task module: an output is of the classes of one task."""
+
+    def __new__(cls, net: nn.Module, stream: streams.Stream) -> Any:
+        from avalanche.models import MultiTaskModule
+
+        class Heads(MultiTaskModule):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.net = net
+
+            def forward(self, x: Tensor, task_labels: Any) -> Any:
+                if task_labels is None:
+                    return self.forward_all_tasks(x)
+                return avalanche_parts.own_logits(stream, self.net(look(x)), task_labels)
+
+            def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
+                return self(x, torch.full_like(x, task_label))
+
+        return Heads()
+
+
+@pytest.mark.parametrize("strategy", ["naive", "ewc", "ewc-online", "replay", "lwf", "cumulative"])
+def test_a_masked_stream_trains_as_avalanches_multi_head_network_does(strategy: str) -> None:
+    from avalanche.training import supervised
+    from avalanche.training.plugins import EvaluationPlugin
+
+    labels = torch.arange(len(STORE)) % 6  # three tasks, so that two earlier heads are distilled
+    stream = streams.class_tasks(
+        *(TRAIN, labels[TRAIN], TEST, labels[TEST], 3), seed=0, shuffle=False, task_labels=True
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        ours = nn.Sequential(nn.Linear(WIDTH, 6), nn.Tanh(), nn.Linear(6, 6))
+    theirs = copy.deepcopy(ours)
+    module = _Heads(theirs, stream)
+    plugins = [avalanche_parts.Memory(PLAIN.memory)] if strategy == "replay" else []
+    given = {
+        "model": module,
+        "optimizer": torch.optim.SGD(theirs.parameters(), 0.1, momentum=0.9),
+        "criterion": nn.CrossEntropyLoss(),
+        "train_mb_size": PLAIN.batch_size,
+        "train_epochs": PLAIN.epochs,
+        "plugins": plugins,
+        "evaluator": EvaluationPlugin(loggers=[avalanche_parts.Silent()]),
+    }
+    weights = {"ewc_lambda": PLAIN.ewc_lambda}
+    made: dict[str, Callable[[], Any]] = {
+        "naive": lambda: supervised.Naive(**given),
+        "replay": lambda: supervised.Naive(**given),
+        "ewc": lambda: supervised.EWC(**given, **weights, mode="separate"),
+        "ewc-online": lambda: supervised.EWC(
+            **given, **weights, mode="online", decay_factor=PLAIN.ewc_decay
+        ),
+        "lwf": lambda: supervised.LwF(
+            **given, alpha=PLAIN.lwf_alpha, temperature=PLAIN.lwf_temperature
+        ),
+        "cumulative": lambda: supervised.Cumulative(**given),
+    }
+    optimiser = torch.optim.SGD(ours.parameters(), 0.1, momentum=0.9)
+    settings = dataclasses.replace(PLAIN, strategy=strategy)
+    run_stream(ours, look, labels, stream, optimiser, settings, seed=0, device=CPU)
+    train, _ = avalanche_data.benchmark(stream, labels)
+    with streams.own_random():
+        method = made[strategy]()
+        for i, experience in enumerate(train):
+            avalanche_data.seed_all(0, i)
+            method.train(experience, eval_streams=[])
+    pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights() -> None:

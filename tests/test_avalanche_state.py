@@ -53,6 +53,20 @@ def test_a_killed_run_goes_on_to_the_same_result_bit_for_bit(strategy: str, tmp_
     assert equal(again, whole)  # a finished one is only read
 
 
+def test_a_killed_distillation_by_heads_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    stream, options = classes(labels=True), {"snapshot": tmp_path / "state.pt"}
+
+    def kill(experience: int) -> None:
+        if experience == 1:
+            raise Killed
+
+    whole = go(stream, strategy="lwf")
+    with pytest.raises(Killed):
+        go(stream, strategy="lwf", options=options | {"after_task": kill})
+    assert equal(go(stream, strategy="lwf", options=options), whole)
+    assert not equal(go(stream, strategy="lwf", lwf_alpha=0.0), whole)
+
+
 def test_a_snapshot_of_another_run_is_not_gone_on_from(tmp_path: Path) -> None:
     options = {"snapshot": tmp_path / "state.pt"}
     go(classes(), options=options)

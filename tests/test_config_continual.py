@@ -56,6 +56,13 @@ ARM = "continual.arms.chunks"
         ({"continual.heads.none": {"hidden": None, "sigmoid": False}}, "heads.none: expected anot"),
         ({"continual.protocols.rotated-2.degrees": [0.0]}, "degrees: expected one angle an exper"),
         ({"continual.protocols.ni-2.degrees": [0.0]}, "degrees: expected none for ni, got 1"),
+        (
+            {
+                "continual.protocols.rotated-2.degrees": [90.0],
+                "continual.protocols.rotated-2.experiences": 1,
+            },
+            r"rotated-2\.experiences: expected 2 or more for rotated, got 1",
+        ),
         ({"continual.protocols.ni-2.task_labels": True}, "task_labels: expected false for ni, got"),
         ({"continual.protocols.ci-5.mask": True}, "mask: expected false without task_labels, got"),
         ({"continual.protocols.ci-5.experiences": 0}, "experiences: expected at least 1, got 0"),

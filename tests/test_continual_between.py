@@ -35,10 +35,14 @@ def layers(seed: int) -> list[Tensor]:
     return [shared + 0.5 * torch.randn(40, 6, generator=random) for _ in range(2)]
 
 
-def wrote(folder: Path, item: str, freeze: str = "", data: str = "d", seed: int = 1) -> Path:
+def wrote(
+    folder: Path, item: str, freeze: str = "", data: str = "d", seed: int = 1, dead: bool = False
+) -> Path:
     path = folder / item / "layers" / f"{freeze or item}.safetensors"
     cell = CELL | ({"freeze": freeze} if freeze else {})
-    write_layers(path, layers(seed), {"item": item, "cell": cell, "data": data})
+    made = layers(seed)
+    made[0] = torch.full_like(made[0], 0.3) if dead else made[0]
+    write_layers(path, made, {"item": item, "cell": cell, "data": data})
     return path
 
 
@@ -68,6 +72,22 @@ def test_every_layer_of_one_arm_is_compared_with_every_layer_of_its_twin(tmp_pat
     low, high = ([v for m, _, v, _ in found if m == f"cka_between_{n}"] for n in ("low", "high"))
     assert all(x < values[i, i] < y for i, (x, y) in enumerate(zip(low, high, strict=True)))
     assert {n for *_, n in found} == {40}
+
+
+def test_a_layer_that_makes_the_same_of_all_images_has_no_numbers(tmp_path: Path) -> None:
+    wrote(tmp_path, "partly", "children-1", seed=1, dead=True)
+    wrote(tmp_path, "unfrozen", seed=2)
+    ((_, _, found),) = pairs(tmp_path)
+    assert [(metric, at) for metric, at, *_ in found] == [
+        ("cka_between", {"layer": 1, "other": 0}),
+        ("cka_between", {"layer": 1, "other": 1}),
+        ("cka_between_low", {"layer": 1}),
+        ("cka_between_high", {"layer": 1}),
+    ]
+    wrote(tmp_path / "alive", "partly", "children-1", seed=1)
+    wrote(tmp_path / "alive", "unfrozen", seed=2)
+    ((_, _, whole),) = pairs(tmp_path / "alive")
+    assert all(number in whole for number in found)
 
 
 def test_arms_without_a_twin_are_left_out_and_other_images_refused(tmp_path: Path) -> None:

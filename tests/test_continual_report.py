@@ -159,6 +159,58 @@ def test_one_seed_has_an_interval_over_images_if_the_matrix_is_there() -> None:
     assert continual_intervals.end(joint, NAIVE._replace(strategy="joint"), "forgetting") is None
 
 
+def test_photographs_that_every_domain_repeats_count_once() -> None:
+    place = NAIVE._replace(stream="s-letters", protocol="rotated-2")
+    found = run("frozen", *place[:2], "naive", seeds=1)
+    plain, once = from_rows(found), from_rows(found, repeated=["rotated-2"])
+    for scores, n in ((plain, 720), (once, 360)):
+        told = continual_intervals.accuracy(scores, place, 1)
+        alone = wilson(round(0.64 * n), n)
+        assert told
+        assert told.value == pytest.approx(0.64)
+        assert told.high - told.low == pytest.approx(alone.high - alone.low, abs=1e-3)
+    own = At(experience=1, task=0)
+    for metric in ("accuracy", "task_accuracy"):  # n of the rows stays
+        at = own if metric == "task_accuracy" else At(experience=1)
+        assert plain.numbers[place]["test", metric][at] == once.numbers[place]["test", metric][at]
+    one, same = (
+        continual_intervals.of(scores, place, "test", "task_accuracy", own)
+        for scores in (plain, once)
+    )
+    assert one == same  # a domain shows each photograph once
+    ni = NAIVE._replace(protocol="ni-3")
+    chunks = run("frozen", *ni[:2], "naive")
+    plain, once = from_rows(chunks), from_rows(chunks, repeated=["rotated-2"])
+    assert continual_intervals.accuracy(plain, ni, 2) == continual_intervals.accuracy(once, ni, 2)
+
+
+def test_a_diverged_run_has_as_many_photographs_as_others_of_its_stream() -> None:
+    place = NAIVE._replace(stream="s-letters", protocol="rotated-2")
+    found = run("frozen", *place[:2], "naive", seeds=1)
+    cell = {axis: value for axis, value in found[0].cell.items() if axis != "experience"}
+    cell |= {"strategy": "ewc", "experience": 1}
+    failed = [*found, row("frozen", cell, "test", "accuracy", 0.1, 720)]
+    told = continual_intervals.accuracy(
+        from_rows(failed, repeated=["rotated-2"]), place._replace(strategy="ewc"), 1
+    )
+    alone = wilson(36, 360)
+    assert told
+    assert told.high - told.low == pytest.approx(alone.high - alone.low)
+
+
+def test_forgetting_of_repeated_photographs_errs_with_them() -> None:
+    place = NAIVE._replace(protocol="rotated-3")
+    found = run("frozen", "s-digits", "rotated-3", "naive", seeds=1)
+    one, same = (
+        continual_intervals.end(from_rows(found, repeated=names), place, "forgetting")
+        for names in ([], ["rotated-3"])
+    )
+    assert one
+    assert same
+    assert one.value == same.value
+    assert same.high - same.low > 1.2 * (one.high - one.low)
+
+
 def test_losses_vary_with_seeds_alone_and_not_with_one(scores: Scores, single: Scores) -> None:
     told = continual_intervals.of(scores, NAIVE, "train", "epoch_loss", At(0, epoch=0))
     assert told

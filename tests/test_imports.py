@@ -21,6 +21,7 @@ LAYERS = (  # highest first; a folder stands for all its modules
     ("doctor",),
     ("doctor_files", "doctor_cache"),
     ("reproduce", "overview", "consistent", "encoders_cli"),
+    ("study_faults",),
     ("afresh",),
     ("keep",),
     ("presets", "export"),
@@ -71,7 +72,7 @@ LAYERS = (  # highest first; a folder stands for all its modules
 )
 MAY_READ_CONFIG = {
     *("cli", "reproduce", "overview", "doctor", "doctor_cache", "presets", "export", "keep"),
-    *("stages", "launch", "reference"),
+    *("stages", "launch", "reference", "study_faults"),
     *("studies", "pretrain", "prepare", "transfer", "config", "embed", "encoders_cli"),
     *(
         "adapt_start",

@@ -10,7 +10,7 @@ from torch import Tensor
 from carryover.errors import DataError
 from carryover.measure import hsic
 from carryover.measure.hsic import Kind, kernel
-from carryover.measure.similarity import cka_matrix, linear_cka, published_cka, rbf_cka
+from carryover.measure.similarity import cka_matrix, cka_of_told, linear_cka, published_cka, rbf_cka
 from carryover.measure.similarity_batches import cka_bands, minibatch_cka
 
 
@@ -364,3 +364,17 @@ def test_wrong_input_is_refused() -> None:
     for wrong in (torch.zeros(3, 3), torch.full((3, 3), math.nan)):
         with pytest.raises(DataError, match="finite embeddings that are not all 0"):
             published_cka(wrong, torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("kind", ["linear", "rbf"])
+@pytest.mark.parametrize("debiased", [False, True])
+def test_a_layer_that_tells_no_images_apart_has_no_cka_and_others_theirs(
+    kind: Kind, debiased: bool
+) -> None:
+    a, b = alike(30, [6, 9, 4]), alike(30, [6, 9, 4], seed=7)
+    whole = cka_matrix(a, b, kind, debiased, 0.5)
+    assert torch.equal(cka_of_told(a, b, kind, debiased, 0.5), whole)
+    found = cka_of_told([a[0], torch.full((30, 9), 0.3), a[2]], b, kind, debiased, 0.5)
+    assert found[1].isnan().all()
+    assert torch.allclose(found[[0, 2]], whole[[0, 2]])
+    assert cka_of_told(a, [b[0], b[1], torch.zeros(30, 4)], kind, debiased, 0.5)[:, 2].isnan().all()

@@ -7,6 +7,7 @@ is the one as loaded, which each arm's own rows have it compared with.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from carryover.config.continual import Similarity
 from carryover.continual_layers import FOLDER, read_layers
 from carryover.errors import DataError
-from carryover.measure.similarity import cka_matrix
+from carryover.measure.similarity import cka_of_told
 from carryover.measure.similarity_batches import cka_bands
 
 Number = tuple[str, dict[str, int], float, int]  # metric, axes, value, n
@@ -32,7 +33,8 @@ def between(cka: Similarity, checkpoints: Path, generator: torch.Generator) -> I
         checkpoints: with a folder an item, of which each has a folder of layers.
         generator: of the draws for the bands of equal layers.
     Yields:
-        By training that both arms have: its axes with what is frozen, and numbers.
+        By training that both arms have: its axes with what is frozen, and numbers; none of a layer
+        that makes the same of all images.
     Raises:
         DataError: layers that cannot be read, or of other images in one arm than in the other.
     """
@@ -49,20 +51,23 @@ def between(cka: Similarity, checkpoints: Path, generator: torch.Generator) -> I
             )
         a, b = read_layers(path)[0], read_layers(twin[0])[0]
         n = len(a[0])
-        pairs = cka_matrix(a, b, cka.kind, cka.debiased, cka.sigma)
+        pairs = cka_of_told(a, b, cka.kind, cka.debiased, cka.sigma)
         found: list[Number] = [
             ("cka_between", {"layer": layer, "other": other}, float(value), n)
             for layer, values in enumerate(pairs.tolist())
             for other, value in enumerate(values)
+            if math.isfinite(value)
         ]
-        if cka.draws:
+        told = pairs.diagonal().isfinite().nonzero()[:, 0].tolist()
+        if cka.draws and told:
+            a, b = ([layers[layer] for layer in told] for layers in (a, b))
             bands = cka_bands(
                 *(a, b, cka.kind, cka.debiased),
                 draws=cka.draws,
                 generator=generator,
                 sigma=cka.sigma,
             )
-            for layer, band in enumerate(bands):
+            for layer, band in zip(told, bands, strict=True):
                 found.append(("cka_between_low", {"layer": layer}, band.low, n))
                 found.append(("cka_between_high", {"layer": layer}, band.high, n))
         yield cell, data, found

@@ -76,7 +76,7 @@ def load_pool(params: Params, stream: str, protocol: Protocol, name: str) -> Poo
         refuse_stale(params.data, dataset)
         for split in ("train", "test"):
             images = store.load(SETS / dataset, split)
-            if protocol.kind in ("permuted", "rotated"):
+            if protocol.repeats:
                 changed = _changed(images, protocol, run.generator(params.seed, f"domains/{name}"))
                 for number, each in enumerate(changed):
                     plain = (dataset, split) if each is images else None
@@ -150,18 +150,14 @@ def stream_of(
     Args:
         seed: draws chunks or the order of classes where the protocol shuffles.
         held_out: share of the training images of the whole stream to test on in place of the test
-            images, and what draws it.
+            images, and what draws it. A photograph that several domains show is held out of all.
     Raises:
         DataError: as `data.streams`.
         ConfigError: no image is held out.
     """
     rows = pool.rows(test=False), pool.rows(test=True)
     if held_out is not None:
-        # by domain and class, so that every experience has held-out images of its own
-        places = pool.domain[rows[0]] * len(pool.class_names) + pool.labels[rows[0]]
-        kept, held = hold_out(places, *held_out, stratified=True)
-        expect_some(held, "continual.validation_fraction")
-        rows = rows[0][kept], rows[0][held]
+        rows = _held_out(pool, rows[0], protocol.repeats, *held_out)
     seed = seed if protocol.seed is None else protocol.seed
     given = (rows[0], pool.labels[rows[0]], rows[1], pool.labels[rows[1]])
     if protocol.kind == "ni":
@@ -184,3 +180,20 @@ def stream_of(
         [(r[0], r[1]) for r in ([part[pool.domain[part] == d] for part in rows] for d in domains)],
         range(len(pool.class_names)),
     )
+
+
+def _held_out(
+    pool: Pool, rows: Int64[Tensor, " n"], repeats: bool, fraction: float, random: torch.Generator
+) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
+    """Training rows to train on and rows held out, both in order.
+
+    Drawn by domain and class, so that every experience has held-out images of its own; where
+    domains repeat photographs, drawn in the first domain for all.
+    """
+    shown = pool.ids[rows] if repeats else rows
+    drawn = (pool.domain[rows] == 0).nonzero()[:, 0] if repeats else torch.arange(len(rows))
+    places = pool.domain[rows[drawn]] * len(pool.class_names) + pool.labels[rows[drawn]]
+    _, held = hold_out(places, fraction, random, stratified=True)
+    expect_some(held, "continual.validation_fraction")
+    out = torch.isin(shown, shown[drawn[held]])
+    return rows[~out], rows[out]

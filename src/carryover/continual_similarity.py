@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from carryover.continual_drawn import Number
 from carryover.continual_pools import Pool
 from carryover.continual_start import Inputs, Start
 from carryover.continual_training import Cell
-from carryover.measure.similarity import cka_matrix, published_cka
+from carryover.measure.similarity import cka_of_told, published_cka
 from carryover.measure.similarity_batches import cka_bands
 from carryover.models.depth import depth_of
 from carryover.models.features import Feature, read
@@ -64,6 +65,9 @@ def along(
 ) -> dict[str, Any]:
     """CKA of a trained encoder with itself before any training; bands for the first seed.
 
+    Nothing of an encoder with a value that is not finite; not a number for a layer that makes the
+    same of all images.
+
     Args:
         before: `layers_of` the encoder as loaded, on the same rows.
         last: the stream's last experience, after which all pairs of layers are compared.
@@ -74,20 +78,25 @@ def along(
     now = layers_of(network.image, inputs, rows)
     if not all(bool(layer.isfinite().all()) for layer in now):
         return {}
-    pairs = cka_matrix(now, before, cka.kind, cka.debiased, cka.sigma)
+    pairs = cka_of_told(now, before, cka.kind, cka.debiased, cka.sigma)
     found: dict[str, Any] = {"cka": pairs.diagonal().tolist()}
-    if cell.seed == 0 and cka.draws:
+    told = pairs.diagonal().isfinite().nonzero()[:, 0].tolist()
+    if cell.seed == 0 and cka.draws and told:
         random = run.generator(seed, "continual/cka")
         bands = cka_bands(
-            now,
-            before,
+            [now[layer] for layer in told],
+            [before[layer] for layer in told],
             cka.kind,
             cka.debiased,
             draws=cka.draws,
             generator=random,
             sigma=cka.sigma,
         )
-        found |= {"cka_low": [b.low for b in bands], "cka_high": [b.high for b in bands]}
+        for name in ("low", "high"):
+            bounds = [math.nan] * len(now)
+            for layer, band in zip(told, bands, strict=True):
+                bounds[layer] = getattr(band, name)
+            found[f"cka_{name}"] = bounds
     if cell.seed == 0 and experience == last:
         found["cka_pair"] = pairs.tolist()
     return found
@@ -104,7 +113,8 @@ def similarities(after: Sequence[AfterTask], n: int) -> list[Number]:
                     cells = [({**at, "other": other}, each) for other, each in enumerate(value)]
                 else:
                     cells = [({"experience": seen.experience, **at}, value)]
-                found += [("test", metric, place, each, n) for place, each in cells]
+                told = [(place, each) for place, each in cells if math.isfinite(each)]
+                found += [("test", metric, place, each, n) for place, each in told]
     return found
 
 
@@ -126,9 +136,11 @@ def untrained(params: Params, start: Start, stream: str, arm_name: str) -> list[
     rows = compared_rows(pool, study.cka)
     loaded, frozen = (layers_of(image, inputs, rows) for image in (encoder.image, other))
     cka = study.cka
-    values = cka_matrix(loaded, frozen, cka.kind, cka.debiased, cka.sigma).diagonal().tolist()
+    values = cka_of_told(loaded, frozen, cka.kind, cka.debiased, cka.sigma).diagonal().tolist()
     found: list[Number] = [
-        ("test", "cka", {"layer": i}, value, len(rows)) for i, value in enumerate(values)
+        ("test", "cka", {"layer": i}, value, len(rows))
+        for i, value in enumerate(values)
+        if math.isfinite(value)
     ]
     depth = depth_of(other)
     names = [*depth.taps, *(name for name in depth.groups if name == "output")]

@@ -20,7 +20,7 @@ from carryover.config.continual_arms import NO_HEAD, OWN_HEAD, Arm
 from carryover.continual_pools import Pool, stream_of
 from carryover.continual_start import Inputs, Start
 from carryover.data.streams import Stream
-from carryover.errors import ConfigError
+from carryover.errors import ConfigError, DataError
 from carryover.models.depth import depth_of
 from carryover.models.encoders import Encoder
 from carryover.models.features import Feature, read
@@ -130,7 +130,7 @@ def stream_for(params: Params, start: Start, cell: Cell) -> Stream:
     """A cell's experiences, made once for all strategies and rates that train on them.
 
     Raises:
-        ConfigError, DataError: as `stream_of`.
+        ConfigError, DataError: as `stream_of`, the latter with the protocol's path.
     """
     study = params.continual
     arm = study.arms[cell.arm]
@@ -143,7 +143,12 @@ def stream_for(params: Params, start: Start, cell: Cell) -> Stream:
             held_out = (study.validation_fraction, run.generator(params.seed, purpose))
         seed = drawn(params.seed, f"continual/stream/{cell.seed}")
         pool = start.pool(study, cell.stream, cell.protocol)
-        start.streams[place] = stream_of(pool, protocol, seed, held_out)
+        try:
+            start.streams[place] = stream_of(pool, protocol, seed, held_out)
+        except DataError as error:
+            path = f"continual.protocols.{cell.protocol}"
+            between = "." if str(error).startswith("experiences:") else ": "  # a key of a protocol
+            raise DataError(f"{path}{between}{error}") from error
     return start.streams[place]
 
 

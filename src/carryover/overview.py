@@ -6,12 +6,10 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal
 
 from carryover import prepare, presets, run
-from carryover.adapt.freeze import since_block
 from carryover.config import params as config
-from carryover.config.contrastive import Contrastive
 from carryover.config.data import Data
 from carryover.config.diff import Diff
 from carryover.data import catalog, store
@@ -20,14 +18,10 @@ from carryover.errors import ConfigError, DataError, listed
 from carryover.measure.compare import Tolerance, compare
 from carryover.measure.revisions import rows_at
 from carryover.report.changes import as_json, as_markdown, as_table
-from carryover.sequence_methods import METHODS
 from carryover.stages import PARAMS, REPORTS, STAGES, items
-
-if TYPE_CHECKING:
-    from torch import nn
+from carryover.study_faults import known_classes, study_faults
 
 KNOWN_SETS = (*catalog.DATASETS, *catalog.RENDERED)
-IN_EVERY_CLIP = {"attn", "mlp.c_fc", "mlp.c_proj"}  # ends of names of layers of its text tower
 LINES = 40  # of a table of changes that is printed
 
 
@@ -54,7 +48,7 @@ def overview() -> str:
 
 
 def check() -> str:
-    """Read ``params.yaml`` strictly; hold its classes against sets, its blocks against networks.
+    """Read ``params.yaml`` strictly; hold what studies ask of sets and networks against these.
 
     Raises:
         ConfigError: every fault under its dotted path.
@@ -65,18 +59,13 @@ def check() -> str:
     uses += [(f"pretrain.{n}", r.dataset, r.classes) for n, r in networks.items() if r]
     faults = []
     for path, dataset, classes in uses:
-        known = _known_classes(dataset)
+        known = known_classes(dataset)
         if known is not None and (absent := sorted(c for c in classes if not 0 <= c < known)):
             faults.append(
                 f"{PARAMS}: {path}.classes: expected classes of {dataset}, 0 to {known - 1}, got "
                 f"{listed(map(str, absent))}"
             )
-    found = _root_faults(params) + _adapt_faults(params) + _sequence_faults(params)
-    faults += [f"{PARAMS}: {fault}" for fault in found]
-    stored = _known_classes(params.retrieval.dataset)
-    if stored is not None:
-        found = params.retrieval.memory_faults(stored)
-        faults += [f"{PARAMS}: retrieval.{fault}" for fault in found]
+    faults += [f"{PARAMS}: {fault}" for fault in [*_root_faults(params), *study_faults(params)]]
     if faults:
         raise ConfigError("\n".join(faults))
     return f"{PARAMS}: no fault; {presets.describe()[0].splitlines()[0]}"
@@ -100,93 +89,6 @@ def _root_faults(params: config.Params) -> list[str]:
         f"data.root: expected the folder that holds {listed(absent)}, got none; set it, name them "
         "under data.sources, or fetch prepared ones with `dvc pull`"
     ]
-
-
-def _known_classes(dataset: str) -> int | None:
-    """Classes of a set, from its manifest or the catalogue; None where neither knows it."""
-    folder = prepare.SETS / dataset
-    if (folder / "manifest.json").exists():
-        return len(store.manifest(folder)["class_names"])
-    known = catalog.DATASETS.get(dataset)
-    return known.classes if known else None
-
-
-def _adapt_faults(params: config.Params) -> list[str]:
-    """A class or blocks that the adaptation study names and its set or encoder does not have."""
-    study, faults = params.adapt, []
-    classes = _known_classes(study.dataset)
-    if classes is not None and study.fault_class >= classes:
-        faults.append(
-            f"adapt.fault_class: expected a class of {study.dataset}, 0 to {classes - 1}, got "
-            f"{study.fault_class}"
-        )
-    blocks = _known_blocks(params, params.encoders[study.encoder].source)
-    if blocks is not None and {"unfreeze", "llrd"} & set(study.items):
-        lasts = [mode for mode in study.unfreeze if mode.startswith("last-")]
-        groups: dict[str, list[str]] = {f"block{i}": [] for i in range(blocks)}
-        groups["output"] = []
-        wanted = [(-int(mode.removeprefix("last-")), "adapt.unfreeze") for mode in lasts]
-        for block, path in [*wanted, (study.blocks_from, "adapt.blocks_from")]:
-            try:
-                since_block(groups, block, path)
-            except ConfigError as error:
-                faults.append(str(error))
-    return faults
-
-
-def _sequence_faults(params: config.Params) -> list[str]:
-    """Sentences that no set has, or layers to adapt that the encoder does not have."""
-    from carryover.models.prompts import TEMPLATES
-
-    study, faults = params.sequence, []
-    if study.template and study.template not in TEMPLATES:
-        faults.append(
-            f"sequence.template: expected one of {listed(TEMPLATES)}, got {study.template!r}"
-        )
-    adapts = any(METHODS[name].adapters for item in study.items for name in study.methods[item])
-    if adapts and not set(study.lora.targets) <= IN_EVERY_CLIP:
-        from carryover.adapt.lora import chosen
-
-        try:
-            network = _bare(params, params.encoders[study.encoder].source)
-            if network is not None:
-                chosen(network, study.lora.targets)
-        except ConfigError as error:
-            faults.append(f"sequence.{error}")
-    return faults
-
-
-def _bare(params: config.Params, source: str) -> nn.Module | None:
-    """The layers of a CLIP, without weights; None of another family: there the study refuses."""
-    import torch
-
-    from carryover.models import nano, openclip
-    from carryover.pretrain import networks
-
-    family, _, name = source.partition(":")
-    recipe = params.pretrain.get(name) if family == "pretrain" else None
-    with torch.device("meta"):
-        if isinstance(recipe, Contrastive):
-            return cast("nn.Module", nano.build(networks.describe(recipe, [])))
-        return cast("nn.Module", openclip.bare(name)) if family == "open-clip" else None
-
-
-def _known_blocks(params: config.Params, source: str) -> int | None:
-    """Blocks of an encoder by its recipe or open_clip's config; None where it must be built.
-
-    That is so for timm, torchvision, FLAVA and small CNNs: there the study refuses at its start.
-    """
-    family, _, name = source.partition(":")
-    if family == "pretrain":
-        recipe = params.pretrain[name]
-        return recipe.image.layers if isinstance(recipe, Contrastive) else None
-    if family != "open-clip":
-        return None
-    import open_clip
-
-    architecture = name.replace("/", "-").removesuffix("-quickgelu")
-    layers = (open_clip.get_model_config(architecture) or {}).get("vision_cfg", {}).get("layers")
-    return sum(layers) if isinstance(layers, list) else layers
 
 
 def data_table() -> str:

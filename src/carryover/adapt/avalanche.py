@@ -3,7 +3,8 @@
 Avalanche's data sets, loaders, buffers and metrics hold integers; `Looked` turns a batch of them
 into inputs (stored embeddings, or pixels to preprocess) and runs the network. Nothing of Avalanche
 is changed or overridden: its strategies are called, with plugins that watch, replay (its own
-`ReplayPlugin`) or weigh (`ewc-summed`). Importing this module does not import Avalanche, which
+`ReplayPlugin`), weigh (`ewc-summed`) or, where a masked stream makes the network's outputs a head a
+task, distil head by head. Importing this module does not import Avalanche, which
 takes seconds.
 """
 
@@ -91,7 +92,7 @@ class AfterTask:
     Attributes:
         experience: the last one trained, from 0; -1 before any.
         logits: of all test rows, in order of the stream; where the stream is masked, -inf for
-            classes outside the row's task.
+            classes outside the row's task. There the loss too is over a row's own classes.
         rows: the test rows.
         tasks: the task that each of them tests, from 0 (0 where all tasks share their test rows).
         train: ``train_accuracy``, ``train_accuracy_current``, ``loss`` and, where images of earlier

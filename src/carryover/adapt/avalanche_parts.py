@@ -6,11 +6,13 @@ and this module too is imported without Avalanche.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from carryover.data.streams import Stream
@@ -24,11 +26,45 @@ class Silent:
         """Take no notice."""
 
 
+class OwnClasses(nn.Module):
+    """Cross-entropy; where the stream is masked, over the classes of each row's own task alone.
+
+    That is the loss of a network with a head a task: a replayed row counts by the head of its own
+    task, and gradients, so EWC's importances too, leave the other heads alone. A masked stream has
+    each class in one task, so that the label says which task a row is of.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def forward(self, logits: Float[Tensor, "b c"], labels: Int64[Tensor, " b"]) -> Tensor:
+        if self.stream.masked:
+            owners = {
+                label: i for i, task in enumerate(self.stream.tasks) for label in task.classes
+            }
+            tasks = torch.tensor([owners[label] for label in labels.tolist()], device=labels.device)
+            logits = own_logits(self.stream, logits, tasks)
+        return nn.functional.cross_entropy(logits, labels)
+
+
+def own_logits(
+    stream: Stream, logits: Float[Tensor, "b c"], tasks: Int64[Tensor, " b"]
+) -> Float[Tensor, "b c"]:
+    """Logits with -inf for classes outside each row's task; as they are for a plain stream."""
+    if not stream.masked:
+        return logits
+    closed = torch.ones(len(stream.tasks), logits.shape[1], dtype=torch.bool)
+    for i, task in enumerate(stream.tasks):
+        closed[i, list(task.classes)] = False
+    return logits.masked_fill(closed.to(tasks.device)[tasks], -math.inf)
+
+
 class Watch:
     """Counts what training shows the network, keeps test logits, stops at a loss that is no number.
 
     Where the stream is masked, it masks the logits of a tested row's other tasks before Avalanche's
-    metrics read them.
+    metrics read them, and counts training rows as right by the classes of their own task.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -61,7 +97,8 @@ class Watch:
     def after_training_iteration(self, strategy: Any, **_: Any) -> None:
         self.updates += 1
         labels, experiences = strategy.mbatch[1], strategy.mbatch[2]
-        right = strategy.mb_output.detach().argmax(dim=1) == labels
+        logits = own_logits(self.stream, strategy.mb_output.detach(), experiences)
+        right = logits.argmax(dim=1) == labels
         current = torch.ones_like(right) if self.joint else experiences == self.experience
         self._sums.add(self.last, right, current)
 
@@ -83,9 +120,7 @@ class Watch:
 
     def after_eval_forward(self, strategy: Any, **_: Any) -> None:
         rows, _, tasks, _ = strategy.mbatch
-        if self.stream.masked:
-            closed = self._closed(strategy.mb_output.shape[1]).to(tasks.device)
-            strategy.mb_output = strategy.mb_output.masked_fill(closed[tasks], -math.inf)
+        strategy.mb_output = own_logits(self.stream, strategy.mb_output, tasks)
         self._logits.append(strategy.mb_output.float().cpu())
         self._rows.append(rows.cpu())
         self._tasks.append(tasks.cpu())
@@ -96,13 +131,6 @@ class Watch:
             none = torch.zeros(0, dtype=torch.int64)
             return torch.zeros(0, 0), none, none
         return torch.cat(self._logits), torch.cat(self._rows), torch.cat(self._tasks)
-
-    def _closed(self, classes: int) -> Tensor:
-        """By task, the classes that it does not have."""
-        closed = torch.ones(len(self.stream.tasks), classes, dtype=torch.bool)
-        for i, task in enumerate(self.stream.tasks):
-            closed[i, list(task.classes)] = False
-        return closed
 
 
 class _Sums:
@@ -171,6 +199,35 @@ class Memory:
         self.buffer.post_adapt(strategy, strategy.experience)
 
 
+class Heads:
+    """Learning without forgetting with a head a task, as Avalanche does it in its own modules.
+
+    The loss gains, for each earlier task, weight times the divergence of the network from the one
+    before over that task's classes, mean over the rows of a step. Avalanche's plugin does so for
+    its multi-task modules alone; of any other network it distils the first task's classes only.
+    """
+
+    def __init__(self, weight: float, temperature: float) -> None:
+        self.weight, self.temperature = weight, temperature
+        self.teacher: nn.Module | None = None
+        self.earlier: list[list[int]] = []  # classes of each task
+
+    def before_backward(self, strategy: Any, **_: Any) -> None:
+        if self.teacher is None:
+            return
+        with torch.no_grad():
+            before = self.teacher(strategy.mb_x) / self.temperature
+        now = strategy.mb_output / self.temperature
+        for classes in self.earlier:
+            kept, target = now[:, classes].log_softmax(1), before[:, classes].softmax(1)
+            divergence = nn.functional.kl_div(kept, target, reduction="batchmean")
+            strategy.loss += self.weight * divergence
+
+    def after_training_exp(self, strategy: Any, **_: Any) -> None:
+        self.teacher = copy.deepcopy(strategy.model)
+        self.earlier.append(sorted(strategy.experience.classes_in_this_experience))
+
+
 class Summed:
     """The published hand-written consolidation: importance is the square of the summed gradient.
 
@@ -179,8 +236,8 @@ class Summed:
     tensors, of mean(importance * (value - old value)^2).
     """
 
-    def __init__(self, weight: float) -> None:
-        self.weight = weight
+    def __init__(self, weight: float, criterion: nn.Module) -> None:
+        self.weight, self.criterion = weight, criterion
         self.earlier: list[dict[str, tuple[Tensor, Tensor]]] = []  # importance and value by name
 
     def before_backward(self, strategy: Any, **_: Any) -> None:
@@ -202,7 +259,7 @@ class Summed:
         )
         for rows, labels, _, _ in loader:
             logits = strategy.model(rows.to(strategy.device))
-            nn.functional.cross_entropy(logits, labels.to(strategy.device)).backward()
+            self.criterion(logits, labels.to(strategy.device)).backward()
         found = {}
         for name, value in strategy.model.named_parameters():
             gradient = torch.zeros_like(value) if value.grad is None else value.grad

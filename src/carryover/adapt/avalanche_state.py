@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from carryover import snapshots
-from carryover.adapt.avalanche_parts import Memory, Summed
+from carryover.adapt.avalanche_parts import Heads, Memory, Summed
 
 
 def save(path: Path, key: str, strategy: Any, results: Sequence[Mapping[str, Any]]) -> None:
@@ -117,6 +117,8 @@ def _of_plugin(plugin: Any) -> dict[str, Any]:
         }
     if isinstance(plugin, Summed):
         return {"earlier": plugin.earlier}
+    if isinstance(plugin, Heads) and plugin.teacher is not None:
+        return {"earlier": plugin.earlier, "network": _tensors(plugin.teacher)}
     return {}
 
 
@@ -153,3 +155,7 @@ def _fill_plugin_(plugin: Any, values: Any, strategy: Any, train: Sequence[Any])
             {name: tuple(part.to(strategy.device) for part in parts) for name, parts in old.items()}
             for old in values["earlier"]
         ]
+    elif isinstance(plugin, Heads) and values:
+        plugin.earlier = values["earlier"]
+        plugin.teacher = copy.deepcopy(strategy.model)
+        _fill_(plugin.teacher, values["network"])

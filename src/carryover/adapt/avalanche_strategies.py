@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from carryover.adapt.avalanche_parts import Memory, Silent, Summed, Tests, Watch
+from carryover.adapt.avalanche_parts import Heads, Memory, OwnClasses, Silent, Summed, Tests, Watch
 
 Common = dict[str, Any]
 
@@ -67,7 +67,7 @@ def common(
     return {
         "model": network,
         "optimizer": optimiser,
-        "criterion": nn.CrossEntropyLoss(),
+        "criterion": OwnClasses(watch.stream),
         "train_mb_size": settings.batch_size,
         "train_epochs": settings.epochs,
         "eval_mb_size": settings.eval_batch_size,
@@ -100,7 +100,8 @@ def _ewc_online(settings: Settings, common: Common) -> Any:
 def _ewc_summed(settings: Settings, common: Common) -> Any:
     from avalanche.training.supervised import Naive
 
-    return Naive(**common | {"plugins": [*common["plugins"], Summed(settings.ewc_lambda)]})
+    summed = Summed(settings.ewc_lambda, common["criterion"])
+    return Naive(**common | {"plugins": [*common["plugins"], summed]})
 
 
 def _replay(settings: Settings, common: Common) -> Any:
@@ -110,8 +111,11 @@ def _replay(settings: Settings, common: Common) -> Any:
 
 
 def _lwf(settings: Settings, common: Common) -> Any:
-    from avalanche.training.supervised import LwF
+    from avalanche.training.supervised import LwF, Naive
 
+    if common["criterion"].stream.masked:
+        heads = Heads(settings.lwf_alpha, settings.lwf_temperature)
+        return Naive(**common | {"plugins": [*common["plugins"], heads]})
     return LwF(**common, alpha=settings.lwf_alpha, temperature=settings.lwf_temperature)
 
 

@@ -46,7 +46,14 @@ class Protocol:
             )
         if self.kind != "rotated" and angles:
             found.append(f"degrees: expected none for {self.kind}, got {len(angles)}; empty it")
+        if self.repeats and self.experiences == 1:
+            found.append(f"experiences: expected 2 or more for {self.kind}, got 1; raise it")
         return found
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the experiences are the same photographs, their pixels changed."""
+        return self.kind in ("permuted", "rotated")
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Stream:
 
     Attributes:
         shared_test: every task is tested on the same images (i.i.d. chunks).
-        masked: the task label is used at test: only the classes of an image's task can be
+        masked: the task label is used: only the classes of an image's task are trained and
             predicted. The published runs had labels and did not use them; ``dataclasses.replace``
             takes the mask off.
     """
@@ -118,7 +118,7 @@ def class_tasks(
 
     Args:
         seed, shuffle: order of the classes; unshuffled, ascending.
-        task_labels: tasks are labelled 0, 1, ... and told apart at test: the logits of classes
+        task_labels: tasks are labelled 0, 1, ... and told apart: the logits of classes
             outside the image's task are masked (task-incremental); else all labels are 0 and any
             class can be predicted (class-incremental).
     Raises:

@@ -12,11 +12,14 @@ every two images. Two estimators of HSIC:
 
 from __future__ import annotations
 
+import math
+
+import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from carryover.errors import DataError
-from carryover.measure.hsic import Kind, Layers, hsic_sums
+from carryover.measure.hsic import Kind, Layers, Sums, hsic_sums
 
 
 def linear_cka(
@@ -73,6 +76,17 @@ def cka_matrix(
             finite, or a layer that does not tell the images apart, for which CKA has no value.
     """
     return hsic_sums(layers_a, layers_b, kind, debiased, sigma).cka()
+
+
+def cka_of_told(
+    layers_a: Layers, layers_b: Layers, kind: Kind, debiased: bool, sigma: float = 1.0
+) -> Float64[Tensor, "la lb"]:
+    """As `cka_matrix`, but not a number where a layer does not tell the images apart."""
+    found = hsic_sums(layers_a, layers_b, kind, debiased, sigma)
+    a, b = found.a > 0, found.b > 0
+    made = torch.full_like(found.pairs, math.nan)
+    made[a[:, None] & b] = Sums(found.pairs[a][:, b], found.a[a], found.b[b]).cka().flatten()
+    return made
 
 
 def published_cka(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float64[Tensor, ""]:

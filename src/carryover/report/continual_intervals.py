@@ -11,7 +11,17 @@ from statistics import fmean
 
 from carryover.measure.statistics import Interval
 from carryover.report.adapt_intervals import Outcome, mean_accuracy, mean_difference, over_seeds
-from carryover.report.continual_scores import At, Number, Run, Scores, last, matrix, numbers, seeds
+from carryover.report.continual_scores import (
+    At,
+    Number,
+    Run,
+    Scores,
+    last,
+    matrix,
+    numbers,
+    photographs,
+    seeds,
+)
 
 ACCURACIES = ("accuracy", "task_accuracy")
 Ends = tuple[list[Outcome], list[Outcome]]  # accuracies that a difference of means is of
@@ -20,15 +30,20 @@ Ends = tuple[list[Outcome], list[Outcome]]  # accuracies that a difference of me
 def of(scores: Scores, run: Run, split: str, metric: str, at: At) -> Interval | None:
     """Mean over the seeds at one moment, with its interval; None where there is no number.
 
-    Accuracies on images held out: over these and seeds; other numbers: over seeds alone, and
-    without bounds (both the mean) with one seed.
+    Accuracies on images held out: over these and seeds, a photograph that several tasks show
+    counted once; other numbers: over seeds alone, and without bounds (both the mean) with one seed.
     """
     found = numbers(scores, run, split, metric).get(at)
     if not found:
         return None
     if split != "train" and metric in ACCURACIES and all(each.n > 0 for each in found.values()):
-        return mean_accuracy([[Outcome(each.value, each.n, "test")] for each in found.values()])
+        return mean_accuracy([[_outcome(scores, run, each)] for each in found.values()])
     return over_seeds([each.value for each in found.values()])
+
+
+def _outcome(scores: Scores, run: Run, number: Number) -> Outcome:
+    """An accuracy over all test images, with as many of them as there are photographs."""
+    return Outcome(number.value, photographs(scores, run, number.n), "test")
 
 
 def accuracy(scores: Scores, run: Run, experience: int) -> Interval | None:
@@ -53,13 +68,15 @@ def end(scores: Scores, run: Run, metric: str) -> Interval | None:
     """A measure of the whole stream; of the last experience, where there is one for each.
 
     Of forgetting and transfer between tasks the accuracy matrix says how they may vary: over
-    seeds, and with one seed over test images, as if the two ends were on different ones.
+    seeds, and with one seed over test images, as if the two ends were on different ones. Tasks
+    that repeat photographs err together.
     """
     every = numbers(scores, run, "test", metric)
     if not every or early(scores, run, list(every)[-1]):
         return None
     values = list(every.values())[-1]
-    ends = [_ends(matrix(scores, run, seed), metric) for seed in values]
+    same = run.protocol in scores.repeated
+    ends = [_ends(matrix(scores, run, seed), metric, same) for seed in values]
     known = [each for each in ends if each is not None]
     if len(known) == len(values):
         told, _ = mean_difference(known)
@@ -68,8 +85,12 @@ def end(scores: Scores, run: Run, metric: str) -> Interval | None:
     return over_seeds([each.value for each in values.values()])
 
 
-def _ends(found: Mapping[tuple[int, int], Number], metric: str) -> Ends | None:
-    """The accuracies whose mean difference a measure is: one pair a task."""
+def _ends(found: Mapping[tuple[int, int], Number], metric: str, same: bool) -> Ends | None:
+    """The accuracies whose mean difference a measure is: one pair a task.
+
+    Args:
+        same: whether all tasks are tested on the same photographs.
+    """
     tasks = sorted({task for _, task in found})
     times = sorted({time for time, _ in found})
     if not found or len(found) < len(tasks) * len(times):
@@ -93,8 +114,9 @@ def _ends(found: Mapping[tuple[int, int], Number], metric: str) -> Ends | None:
         return None
     if not pairs or not {at for pair in pairs for at in pair} <= found.keys():
         return None
-    first = [Outcome(*found[a], f"task {a[1]}") for a, _ in pairs]
-    return first, [Outcome(*found[b], f"task {b[1]}") for _, b in pairs]
+    images = {task: "test" if same else f"task {task}" for task in tasks}
+    first = [Outcome(*found[a], images[a[1]]) for a, _ in pairs]
+    return first, [Outcome(*found[b], images[b[1]]) for _, b in pairs]
 
 
 def difference(scores: Scores, run: Run, other: Run) -> tuple[Interval, float] | None:
@@ -107,7 +129,9 @@ def difference(scores: Scores, run: Run, other: Run) -> tuple[Interval, float] |
     pairs = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
     if not pairs or any(a.n != b.n for a, b in pairs):
         return None
-    return mean_difference([([Outcome(*a, "test")], [Outcome(*b, "test")]) for a, b in pairs])
+    return mean_difference(
+        [([_outcome(scores, run, a)], [_outcome(scores, other, b)]) for a, b in pairs]
+    )
 
 
 def widest(*found: Interval) -> Interval:

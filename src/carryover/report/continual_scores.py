@@ -78,14 +78,18 @@ class Scores:
         preset: the preset that the rows started from.
         numbers: by run, split and metric, and moment: one a seed, seeds ascending.
         masked: protocols whose tests leave the classes of a task alone to be predicted.
+        repeated: protocols whose tasks are tested on the same photographs, their pixels changed.
     """
 
     preset: str
     numbers: Mapping[Run, Mapping[Metric, Mapping[At, BySeed]]]
     masked: frozenset[str] = frozenset()
+    repeated: frozenset[str] = frozenset()
 
 
-def from_rows(rows: Iterable[Row], masked: Iterable[str] = ()) -> Scores:
+def from_rows(
+    rows: Iterable[Row], masked: Iterable[str] = (), repeated: Iterable[str] = ()
+) -> Scores:
     """Numbers of one preset's rows.
 
     Raises:
@@ -119,6 +123,7 @@ def from_rows(rows: Iterable[Row], masked: Iterable[str] = ()) -> Scores:
             for run in sorted(found, key=_order)
         },
         frozenset(masked),
+        frozenset(repeated),
     )
 
 
@@ -195,6 +200,23 @@ def matrix(scores: Scores, run: Run, seed: int) -> dict[tuple[int, int], Number]
         for at, found in every.items()
         if at.experience is not None and seed in found
     }
+
+
+def photographs(scores: Scores, run: Run, n: int) -> int:
+    """How many photographs `n` answers are about: fewer where tasks repeat them.
+
+    A run that diverged has no accuracies by task; others of its place have as many photographs.
+    """
+    if run.protocol not in scores.repeated:
+        return n
+    place = (run.stream, run.protocol)
+    found = [
+        each.n
+        for other in [run, *(o for o in scores.numbers if (o.stream, o.protocol) == place)]
+        for values in numbers(scores, other, "test", "task_accuracy").values()
+        for each in values.values()
+    ]
+    return min(n, found[0]) if found else n
 
 
 def unchanged(scores: Scores, run: Run) -> bool:

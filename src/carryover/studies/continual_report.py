@@ -59,9 +59,9 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     study = params.continual
     rows = [row for name in study.items for row in read_rows(rows_of(name))]
     read_by_figures = [row for name in study.items for row in drawn_of(study, rows_of(name))]
-    scores = from_rows([*rows_of_preset(rows, study), *read_by_figures], masked(study))
+    scores = scored(study, [*rows_of_preset(rows, study), *read_by_figures])
     pairs = rows_between(params, context)
-    kept = [from_rows(each, masked(study)) for each in kept_rows(RESULTS, study.preset)]
+    kept = [scored(study, each) for each in kept_rows(RESULTS, study.preset)]
     published = continual_published.read(RELEASED)
     texts = texts_of(study, scores, kept, published)
     compared = from_rows(pairs) if pairs else None
@@ -75,9 +75,15 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         figures.save(figure, FOLDER / name)
 
 
-def masked(study: Continual) -> list[str]:
-    """Protocols whose tests leave the classes of a task alone to be predicted."""
-    return [name for name, protocol in study.protocols.items() if protocol.mask]
+def scored(study: Continual, rows: Sequence[Row]) -> Scores:
+    """Numbers of one preset's rows, with what the study's protocols are.
+
+    Raises:
+        DataError: as `from_rows`.
+    """
+    masked = [name for name, protocol in study.protocols.items() if protocol.mask]
+    repeated = [name for name, protocol in study.protocols.items() if protocol.repeats]
+    return from_rows(rows, masked, repeated)
 
 
 def sigmoid_of(study: Continual) -> list[str]:
@@ -182,7 +188,7 @@ def texts_of(
 
 def texts_of_rows(study: Continual, rows: Sequence[Row]) -> dict[str, str]:
     """The same of rows of one preset alone, such as kept ones."""
-    return texts_of(study, from_rows(rows, masked(study)), [], continual_published.read(RELEASED))
+    return texts_of(study, scored(study, rows), [], continual_published.read(RELEASED))
 
 
 def figures_of_rows(study: Continual, rows: Sequence[Row]) -> Iterator[tuple[str, Figure]]:
@@ -193,7 +199,7 @@ def figures_of_rows(study: Continual, rows: Sequence[Row]) -> Iterator[tuple[str
     Args:
         rows: with what figures alone read (`drawn_of`).
     """
-    scores, published = from_rows(rows, masked(study)), continual_published.read(RELEASED)
+    scores, published = scored(study, rows), continual_published.read(RELEASED)
     found = figures_of(scores, None, published, sigmoid_of(study), kind_of(study))
     without = {"cka-between"}
     if not any(run.protocol == UNTRAINED for run in scores.numbers):

@@ -1,0 +1,96 @@
+"""What `carryover check` refuses of the continual study before any stage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from carryover import overview
+from carryover.config import params as config
+from carryover.config.contrastive import Contrastive
+from carryover.config.params import Params
+from carryover.errors import ConfigError
+from carryover.models import nano
+from carryover.models.flava import FlavaImage
+from carryover.models.layers import parameter_groups
+from carryover.pretrain import networks
+from carryover.stages import PARAMS
+from carryover.study_faults import CHILDREN, study_faults
+from conftest import REPOSITORY, Checkout
+
+PRESETS = REPOSITORY / "presets"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"continual.arms.first.freeze": "children-9"},
+            r"arms\.first\.freeze: expected at most children-5 for this encoder .* got 'children-9",
+        ),
+        (
+            {"continual.arms.first.freeze": "embed..block9"},
+            r"arms\.first\.freeze: expected one of embed, block0, .*output, got 'block9'",
+        ),
+        (
+            {"continual.arms.first.freeze": "block0..embed"},
+            r"arms\.first\.freeze: expected groups input to output, got 'block0\.\.embed'; turn",
+        ),
+        (
+            {"continual.arms.first.head": "imagenet"},
+            r"arms\.first\.head: expected an encoder with a classifier .* got pretrain:clip-nano",
+        ),
+        (
+            {"continual.protocols.ci-5.experiences": 3},
+            r"protocols\.ci-5\.experiences: expected a divisor of the 10 classes of digits, got 3",
+        ),
+    ],
+)
+def test_what_no_set_or_encoder_has_is_refused_before_any_stage(
+    tiny: Checkout, changes: dict[str, Any], said: str
+) -> None:
+    tiny.edit(**changes)
+    with pytest.raises(ConfigError, match=rf"^params\.yaml: continual\.{said}"):
+        overview.check()
+
+
+def test_arms_and_items_that_are_left_out_are_not_looked_at(tiny: Checkout) -> None:
+    tiny.edit(**{"continual.arms.first.freeze": "children-9", "continual.items": ["frozen"]})
+    assert study_faults(config.read(PARAMS)) == []
+    arms = tiny.tree()["continual"]["arms"]
+    arms |= {"again": arms["first"] | {"freeze": "children-1"}}
+    arms["first"]["strategies"] = None
+    tiny.edit(**{"continual.arms": arms, "continual.items": ["frozen", "partly"]})
+    assert study_faults(config.read(PARAMS)) == []
+
+
+@pytest.mark.parametrize("name", ["clip-nano", "flava-nano"])
+def test_the_outline_of_a_recipe_is_that_of_its_network(name: str) -> None:
+    recipe = config.read(PRESETS / "mini.yaml").pretrain[name]
+    assert isinstance(recipe, Contrastive)
+    network = nano.build(networks.describe(recipe, ["a word"]))
+    image = getattr(network, "visual", None) or FlavaImage(
+        network.image_model, network.image_projection
+    )
+    assert [child for child, _ in image.named_children()] == [*CHILDREN[recipe.architecture]]
+    blocks = [f"block{i}" for i in range(recipe.image.layers)]
+    assert [*parameter_groups(image)] == ["embed", *blocks, "output"]
+
+
+def test_an_encoder_with_a_classifier_may_lend_it() -> None:
+    params = config.read(PRESETS / "mini.yaml")
+    study, entry = params.continual, params.encoders["clip-nano"]
+
+    def faults(source: str) -> list[str]:
+        arms = {"first": replace(study.arms["unfrozen"], head="imagenet", encoder="clip-nano")}
+        encoders = params.encoders | {"clip-nano": replace(entry, source=source)}
+        own: Params = replace(params, continual=replace(study, arms=arms), encoders=encoders)
+        return [fault for fault in study_faults(own) if fault.startswith("continual.arms")]
+
+    supervised = next(name for name in params.pretrain if params.network(name))
+    for source in ("torchvision:resnet50", "timm:vit_base_patch16_224", f"pretrain:{supervised}"):
+        assert faults(source) == []
+    for source in ("open-clip:ViT-B-32", "flava", "pretrain:flava-nano"):
+        assert len(faults(source)) == 1
