@@ -113,9 +113,7 @@ def peak() -> int:
 def main() -> None:
     """Measure each size in a process of its own and write ``reports/bench/memory.json``."""
     parser = turns.parser(__doc__, "not used: the tokens are made here")
-    parser.add_argument(
-        "--sizes", nargs="+", choices=SIZES, default=["flava-nano", "vit-b-32"]
-    )
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["flava-nano", "vit-b-32"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

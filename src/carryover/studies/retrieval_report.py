@@ -34,7 +34,7 @@ from carryover.report.retrieval_gains import REFERENCES, gains
 from carryover.report.retrieval_names import CONTROLS
 from carryover.report.retrieval_nearest import Looked, nearest
 from carryover.report.retrieval_published import Printed
-from carryover.report.retrieval_scores import Scores, from_rows
+from carryover.report.retrieval_scores import Scores, from_rows, places
 from carryover.report.retrieval_summary import answer, headline, reading, summarise
 from carryover.report.tables import Table, latex, markdown
 from carryover.rows import Row, read_rows
@@ -127,8 +127,9 @@ def tables_of(scores: Scores, kept: Sequence[Scores], printed: Sequence[Printed]
 def figures_of(
     scores: Scores, kept: Sequence[Scores], study: Study
 ) -> Iterator[tuple[str, Figure]]:
-    """Every figure of the rows with its name."""
-    yield "steps", retrieval_steps.steps(scores, kept)
+    """Every figure of the rows with its name; of kept ones those of other items or sets."""
+    others = [each for each in kept if not {*places(each)} <= {*places(scores)}]
+    yield "steps", retrieval_steps.steps(scores, others)
     yield "efficiency", retrieval_dots.efficiency(scores)
     yield "controls", retrieval_dots.controls(scores)
     yield "noise", retrieval_curves.noise(scores)
