@@ -198,18 +198,6 @@ def test_a_class_that_the_data_lacks_is_refused(carryover: Cli, pretrained: Chec
             },
             "adapt.unfreeze: expected one of the 16 blocks that the encoder has, got the last 17",
         ),
-    ],
-)
-def test_what_the_adapted_set_and_encoder_lack_is_refused_before_any_stage(
-    carryover: Cli, tiny: Checkout, changes: dict[str, Any], said: str
-) -> None:
-    tiny.edit(**changes)
-    refused(carryover("check"), f"params.yaml: {said}")
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
         (
             {"sequence.template": "imagnet"},
             "sequence.template: expected one of aircraft, caltech101, ",
@@ -227,7 +215,7 @@ def test_what_the_adapted_set_and_encoder_lack_is_refused_before_any_stage(
         ),
     ],
 )
-def test_sentences_and_layers_that_are_not_there_are_refused_before_any_stage(
+def test_what_a_study_names_and_its_set_or_encoder_lacks_is_refused_before_any_stage(
     carryover: Cli, tiny: Checkout, changes: dict[str, Any], said: str
 ) -> None:
     tiny.edit(**changes)
