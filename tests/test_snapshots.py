@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import io
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,26 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
     assert torch.equal(found.pop("x"), state.pop("x"))
     assert found == state
     assert snapshots.is_whole(path)
+
+
+def test_a_file_is_what_torch_writes_and_its_sum(tmp_path: Path) -> None:
+    state = {"x": torch.arange(5.0), "n": 3}
+    snapshots.write(tmp_path / "a.pt", state)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    written = buffer.getvalue()
+    assert (tmp_path / "a.pt").read_bytes() == written + hashlib.sha256(written).digest()
+
+
+def test_a_state_is_held_once_more_while_it_is_written(tmp_path: Path) -> None:
+    state = {"x": torch.ones(2**22)}  # 16 MiB, which tracemalloc does not see
+    tracemalloc.start()
+    try:
+        snapshots.write(tmp_path / "a.pt", state)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * state["x"].nbytes
 
 
 def test_no_file_is_no_state_and_no_fault(

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from carryover import prepare
 from carryover.config.data import Data
-from carryover.data import shards, store
+from carryover.data import parquet, shards, store
 from carryover.data.catalog import Source, expect_known, resolve
 from carryover.data.images import Encoded, decode
-from carryover.data.sources import parquet
 from carryover.errors import DataError
 from image_files import (
     SHARED,
@@ -224,7 +223,7 @@ def test_mixed_sizes_of_a_real_set(tmp_path: Path) -> None:
 def test_known_sets_have_their_counts_and_mean(name: str, mean: float, tmp_path: Path) -> None:
     source = resolve(name, str(SHARED), {}, tmp_path)
     assert source.path is not None
-    table = parquet(source.path, 0.5, 0)
+    table = parquet.read(source.path, 0.5, 0)
     counts = {split: table.splits.count(split) for split in ("train", "test")}
     sample = range(0, counts["train"], 40)
     pixels = torch.stack([decode(table.content(row), table.place(row)) for row in sample])

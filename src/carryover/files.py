@@ -43,7 +43,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """As `write_text`, for bytes. What killed processes left of the same file is deleted."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ def prepare(data: Data, name: str, seed: int, download: bool, out: Path | None =
 
 def read(data: Data, name: str, source: catalog.Source, seed: int, download: bool) -> Table:
     """The images of a source, not yet decoded, with a test part held out where they have none."""
-    from carryover.data import layouts, rendered, sources
+    from carryover.data import layouts, parquet, rendered, sources
 
     if source.kind == "digits":
         return sources.digits(data.digits_size, data.test_fraction, seed)
@@ -62,7 +62,7 @@ def read(data: Data, name: str, source: catalog.Source, seed: int, download: boo
         if download and not (source.path / source.folder).exists():
             layouts.fetch(source.torchvision_class, source.path)
         return layouts.read(catalog.slug(name), source.path / source.folder)
-    reader = sources.folder if source.kind == "folder" else sources.parquet
+    reader = sources.folder if source.kind == "folder" else parquet.read
     try:
         return reader(source.path, data.test_fraction, seed)
     except DataError as error:

@@ -27,8 +27,12 @@ def write(path: Path, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    content = buffer.getvalue()
-    write_bytes(path, content + hashlib.sha256(content).digest())
+    with buffer.getbuffer() as content:  # no copy: a state may be as large as memory bears
+        total = hashlib.sha256(content).digest()
+    buffer.seek(0, io.SEEK_END)
+    buffer.write(total)
+    with buffer.getbuffer() as content:
+        write_bytes(path, content)
 
 
 def read(path: Path, device: torch.device) -> dict[str, Any] | None:
@@ -37,8 +41,9 @@ def read(path: Path, device: torch.device) -> dict[str, Any] | None:
         whole = path.read_bytes()
     except FileNotFoundError:
         return None
-    content = whole[:-SUM]
-    if not _is_sum(content, whole[-SUM:]):
+    content, total = whole[:-SUM], whole[-SUM:]
+    del whole
+    if not _is_sum(content, total):
         print(
             f"{path}: expected the bytes that were written, got others; what it was kept for "
             "starts anew",
@@ -50,9 +55,9 @@ def read(path: Path, device: torch.device) -> dict[str, Any] | None:
 
 def is_whole(path: Path) -> bool:
     """Whether a file's bytes are those that were written."""
-    whole = path.read_bytes()
-    return _is_sum(whole[:-SUM], whole[-SUM:])
+    whole = memoryview(path.read_bytes())
+    return _is_sum(whole[:-SUM], bytes(whole[-SUM:]))
 
 
-def _is_sum(content: bytes, said: bytes) -> bool:
+def _is_sum(content: bytes | memoryview, said: bytes) -> bool:
     return hashlib.sha256(content).digest() == said

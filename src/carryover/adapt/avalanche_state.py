@@ -15,7 +15,11 @@ from carryover.adapt.avalanche_parts import Heads, Memory, Summed
 
 
 def save(path: Path, key: str, strategy: Any, results: Sequence[Mapping[str, Any]]) -> None:
-    """Write a strategy's state and the results so far; readers see the old file or the new one."""
+    """Write a strategy's state and the results so far; readers see the old file or the new one.
+
+    Its gradients, as large as its network, go before: every step begins without any.
+    """
+    strategy.optimizer.zero_grad()
     state = {
         "key": key,
         "results": [dict(entry) for entry in results],
@@ -60,9 +64,9 @@ def restore_(strategy: Any, train: Sequence[Any], state: Mapping[str, Any]) -> N
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Parameters that train and all buffers, detached copies."""
+    """Parameters and all buffers, not copied: they are written before they train on."""
     named = [*network.named_parameters(), *network.named_buffers()]
-    return {name: value.detach().clone() for name, value in named}
+    return {name: value.detach() for name, value in named}
 
 
 def _fill_(network: nn.Module, values: Mapping[str, Tensor]) -> None:
