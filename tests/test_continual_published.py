@@ -1,4 +1,4 @@
-"""The published protocol starts: FLAVA from its folder in official layout, on a few image files."""
+"""The published protocol starts: encoders from files in official layouts, on a few image files."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
+import timm
 import torch
+from open_clip import factory
 from ruamel.yaml import YAML
+from safetensors.torch import save_file
 from transformers import FlavaConfig, FlavaModel
 
 from carryover import continual_start, presets
@@ -18,15 +22,16 @@ from carryover.stages import PARAMS, run_stage
 from conftest import REPOSITORY, Checkout
 from image_files import encoded, picture, write_folder
 from test_flava import CONFIG
+from test_openclip import TEXT, VISION
 
 CLASSES = ("gull", "tern", "wren")
 
 
-def few(folder: Path) -> None:
+def few(folder: Path, taller: int) -> None:
     """Colour photographs of three classes, four to train on and two to test on each."""
     files = {
         f"{split}/{name}/{i}.jpg": encoded(
-            picture(100 * k + 10 * i + (split == "test"), "RGB", (40, 30 + i))
+            picture(100 * k + 10 * i + (split == "test"), "RGB", (40, 30 + taller * i))
         )
         for split, count in (("train", 4), ("test", 2))
         for k, name in enumerate(CLASSES)
@@ -35,15 +40,23 @@ def few(folder: Path) -> None:
     write_folder(folder, files)
 
 
-@pytest.fixture
-def published(enter: Callable[[Path], Checkout]) -> Checkout:
-    """A checkout with the preset on few images: one experience, one epoch, a small random FLAVA."""
+def is_plain(arm: dict[str, Any]) -> bool:
+    """Whether it is one of FLAVA's in three chunks."""
+    return arm["protocols"] == ["ni-3"] and arm["encoder"] is None
+
+
+def start(enter: Callable[[Path], Checkout], plain: bool) -> Checkout:
+    """A checkout with the preset's arms, plain or not, on few images: one epoch, a small FLAVA."""
     found = enter(REPOSITORY / "params.yaml")
-    few(found.root / "few")
+    few(found.root / "few", taller=1)
+    few(found.root / "even", taller=0)
     torch.manual_seed(0)
     FlavaModel(FlavaConfig(**CONFIG)).save_pretrained(found.root / "flava")
     tree: dict[str, Any] = presets.tree("published")
-    tree["data"] |= {"names": [*tree["data"]["names"], "few"], "sources": {"few": "folder:few"}}
+    tree["data"] |= {
+        "names": [*tree["data"]["names"], "few", "even"],
+        "sources": {"few": "folder:few", "even": "folder:even"},
+    }
     tree["sequence"] |= {"datasets": ["few", "mnist"], "orders": {"1": ["few", "mnist"]}}
     tree["sequence"]["curves"]["mix_after"] = [2]
     tree["sequence"]["lr_factors"] = None
@@ -60,14 +73,48 @@ def published(enter: Callable[[Path], Checkout]) -> Checkout:
     study["logistic"]["held_out"] = 0.25
     study["cka"] |= {"images": 6, "draws": 5}
     study["arms"] = {
-        name: arm | {"epochs": 1}
-        for name, arm in study["arms"].items()
-        if arm["protocols"] == ["ni-3"] and arm["encoder"] is None
+        name: arm | {"epochs": 1} for name, arm in study["arms"].items() if is_plain(arm) == plain
     }
+    study["items"] = sorted({arm["trains"] for arm in study["arms"].values()})
     with found.params.open("w") as file:
         YAML(typ="safe", pure=True).dump(tree, file)
     run_stage("data", "few")
     for name in ("flava-full", "flava-full-plain"):
+        run_stage("embed", name)
+    return found
+
+
+@pytest.fixture
+def published(enter: Callable[[Path], Checkout]) -> Checkout:
+    return start(enter, plain=True)
+
+
+@pytest.fixture
+def others(enter: Callable[[Path], Checkout], monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """With arms of other encoders and streams; encoders are small ones from files."""
+    found = start(enter, plain=False)
+    config = {"embed_dim": 12, "vision_cfg": VISION["tiny"], "text_cfg": TEXT, "quick_gelu": True}
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "tiny-quickgelu", config)
+    save_file(timm.create_model("test_vit").state_dict(), found.root / "vit.safetensors")
+    clip = {k: v.clone() for k, v in open_clip.create_model("tiny-quickgelu").state_dict().items()}
+    save_file(clip, found.root / "clip.safetensors")
+    tree = found.tree()
+    small = {
+        "timm": {"source": "timm:test_vit", "weights": "vit.safetensors"},
+        "open-clip": {"source": "open-clip:tiny-quickgelu", "weights": "clip.safetensors"},
+    }
+    for entry in tree["encoders"].values():
+        entry |= small.get(entry["source"].split(":")[0], {})
+    tree["encoders"]["flava-full"]["datasets"] = ["few", "even"]
+    study = tree["continual"]
+    study["streams"]["s-even"] = ["even"]
+    study["arms"]["permuted"]["streams"] = ["s-even"]
+    study["protocols"]["ni-5"]["experiences"] = 2
+    study["protocols"]["ti-5"]["experiences"] = len(CLASSES)
+    with found.params.open("w") as file:
+        YAML(typ="safe", pure=True).dump(tree, file)
+    run_stage("data", "even")
+    for name in sorted({arm["encoder"] or "flava-full" for arm in study["arms"].values()}):
         run_stage("embed", name)
     return found
 
@@ -115,3 +162,20 @@ def published_pixels_are_grey_and_all_but_constant() -> None:
     torch.testing.assert_close(values[:, 0], values[:, 2])
     assert 0 < values.max() <= 1 / 255 + 1e-6
     assert x.amax((0, 2, 3)).sub(x.amin((0, 2, 3))).max() < 0.015
+
+
+def test_published_arms_of_other_encoders_and_streams_run(others: Checkout) -> None:
+    study = config.read(PARAMS).continual
+    assert set(study.arms) == {
+        *("chunks-cls", "chunks-vit", "tasks-cls", "clip", "vit-1000", "permuted")
+    }
+    run_stage("continual", "unfrozen")
+    rows = read_rows(Path("reports/continual/runs/unfrozen/rows.jsonl"))
+    ends = [row for row in rows if row.metric == "is_constant"]
+    cells = {(row.cell["protocol"], row.cell["encoder"]) for row in ends}
+    assert cells == {
+        *((name, "flava-full") for name in ("ni-5", "ti-5", "permuted-2")),
+        *(("ni-5", "vit-b-16-in21k"), ("ni-3", "vit-b-16"), ("ni-3", "clip-vit-b-32-normalised")),
+    }
+    tasks = [r for r in rows if r.metric == "task_accuracy" and r.cell["protocol"] == "ti-5"]
+    assert {row.cell["task"] for row in tasks} == {0, 1, 2}

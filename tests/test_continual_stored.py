@@ -1,0 +1,112 @@
+"""The continual study on stored embeddings, and on a set that says its images' domains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from carryover import continual_start
+from carryover.config import params as config
+from carryover.rows import Row, read_rows
+from carryover.stages import PARAMS, run_stage
+from conftest import Checkout
+from image_files import encoded, picture, write_parquet
+
+CPU = torch.device("cpu")
+DOMAINS = ("photo", "art painting", "cartoon", "sketch")
+CLASSES = ("dog", "elephant", "giraffe")
+
+
+def only(checkout: Checkout, *arms: str, **changes: Any) -> None:
+    """Leave some arms of the tiny study, with some keys of each changed; one seed."""
+    tree = checkout.tree()["continual"]["arms"]
+    kept = {name: tree[name] | changes for name in arms}
+    items = sorted({arm["trains"] for arm in kept.values()})
+    checkout.edit(**{"continual.arms": kept, "continual.items": items, "continual.seeds": 1})
+
+
+def rows_of(item: str) -> list[Row]:
+    return read_rows(Path("reports/continual/runs") / item / "rows.jsonl")
+
+
+# --- stored embeddings ---------------------------------------------------------------------------
+
+
+def test_equal_batches_are_encoded_to_equal_bits(embedded: Checkout) -> None:
+    only(embedded, "chunks", strategies=["naive"])
+    stored = continual_start.load_start(config.read(PARAMS), "frozen", CPU)
+    embedded.edit(**{"continual.bank": False})
+    again = continual_start.load_start(config.read(PARAMS), "frozen", CPU)
+    batch = config.read(PARAMS).encoders["clip-nano"].batch_size
+    for place, inputs in stored.inputs.items():
+        train = int((~stored.pools[place[:2]].test).sum())  # the bank's batches are a split's own
+        assert train > batch
+        for rows in torch.arange(train).split(batch):
+            assert torch.equal(inputs(rows), again.inputs[place](rows))
+
+
+def test_tokens_in_bfloat16_cost_no_accuracy_to_speak_of(embedded: Checkout) -> None:
+    only(embedded, "chunks", strategies=["naive"], epochs=3, lrs=[0.1])
+    run_stage("continual", "frozen")
+    exact = rows_of("frozen")
+    embedded.edit(**{"encoders.clip-nano.tokens": "bfloat16"})
+    run_stage("embed", "clip-nano")
+    run_stage("continual", "frozen")
+    pairs = [
+        (one.value, other.value)
+        for one, other in zip(exact, rows_of("frozen"), strict=True)
+        if one.metric == "accuracy"
+    ]
+    assert max(one for one, _ in pairs) > 0.3  # of ten classes
+    for one, other in pairs:
+        assert one == pytest.approx(other, abs=0.005)
+
+
+# --- domains of a set ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pacs(embedded: Checkout) -> Checkout:
+    """A stream of four domains, three classes each, in a Parquet file with column ``domain``."""
+    images, labels, names, domains, splits = [], [], [], [], []
+    for d, domain in enumerate(DOMAINS):
+        for k, name in enumerate(CLASSES):
+            for i in range(8):
+                images.append(encoded(picture(1000 * d + 100 * k + i, "RGB", (40, 32))))
+                labels.append(k)
+                names.append(name)
+                domains.append(domain)
+                splits.append("train" if i < 6 else "test")
+    columns = {"class_name": names, "domain": domains, "split": splits}
+    write_parquet(embedded.root / "pacs.parquet", images, labels, **columns)
+    tree = embedded.tree()
+    protocol = tree["continual"]["protocols"]["ni-2"] | {"kind": "domains", "experiences": 4}
+    embedded.edit(
+        **{
+            "data.names": [*tree["data"]["names"], "pacs"],
+            "data.sources": {"pacs": "parquet:pacs.parquet"},
+            "encoders.clip-nano.datasets": ["digits", "letters", "pacs"],
+            "continual.streams": {"s-digits": ["digits"], "s-pacs": ["pacs"]},
+            "continual.protocols": tree["continual"]["protocols"] | {"domains-4": protocol},
+        }
+    )
+    run_stage("data", "pacs")
+    run_stage("embed", "clip-nano")
+    return embedded
+
+
+def test_domains_of_a_set_are_a_stream_for_frozen_and_unfrozen_encoders(pacs: Checkout) -> None:
+    here = {"streams": ["s-pacs"], "protocols": ["domains-4"], "strategies": ["naive", "joint"]}
+    only(pacs, "chunks", "logits", features="tokens", head="mlp", **here)
+    for item in ("frozen", "unfrozen"):
+        run_stage("continual", item)
+        cells = [row for row in rows_of(item) if row.cell.get("stream") == "s-pacs"]
+        assert cells
+        tested = [row for row in cells if row.metric == "task_accuracy"]
+        assert {row.cell["task"] for row in tested} == {0, 1, 2, 3}
+        assert {row.n for row in tested} == {6}  # test images of a domain
+        averaged = [row for row in cells if row.metric == "average_accuracy"]
+        assert {row.cell["strategy"] for row in averaged} == {"naive", "joint"}
