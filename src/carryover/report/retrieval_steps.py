@@ -169,7 +169,7 @@ def _optimism(scores: Scores, arm: Arm) -> dict[float, Interval]:
 
 
 def _over_updates(axis: Axes, known: Sequence[float]) -> None:
-    """A logarithmic axis where the first updates are tested much more often than the last."""
+    """Whole updates, logarithmic where the first are tested much more often than the last."""
     later = [step for step in known if step > 0]
     if later and later[-1] / later[0] > 10:
         if later == list(known):
@@ -181,3 +181,5 @@ def _over_updates(axis: Axes, known: Sequence[float]) -> None:
         ticks = [*(step for step in known if step <= 0), *apart(later, 2)]
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
+    else:
+        axis.locator_params(axis="x", integer=True)
