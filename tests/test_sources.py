@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from carryover.data import parquet
 from carryover.data.images import Table
-from carryover.data.sources import digits, folder, parquet, torchvision_files
+from carryover.data.sources import digits, folder, torchvision_files
 from carryover.errors import ConfigError, DataError
 from image_files import encoded, picture, pictures, write_folder, write_mnist, write_parquet
 
@@ -120,7 +121,7 @@ def test_parquet_keeps_splits_names_and_other_columns(tmp_path: Path) -> None:
         split=["train", "train", "valid", "test"],
         domain=["p", "q", "r", None],
     )
-    table = parquet(path, 0.5, 0)
+    table = parquet.read(path, 0.5, 0)
     assert table.class_names == ("a", "b")
     assert table.splits == ["train", "train", "validation", "test"]
     assert table.columns == {"domain": ["p", "q", "r", None]}
@@ -134,7 +135,7 @@ def test_parquet_reads_structs_and_names_of_hugging_face(tmp_path: Path) -> None
     features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
     metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
     pq.write_table(arrow.replace_schema_metadata(metadata), tmp_path / "x.parquet")
-    table = parquet(tmp_path / "x.parquet", 0.5, 0)
+    table = parquet.read(tmp_path / "x.parquet", 0.5, 0)
     assert table.class_names == ("cat", "dog")
     assert table.columns == {"file": ["0.png", "1.png", "2.png", "3.png"]}
     assert table.splits.count("test") == 2
@@ -143,12 +144,12 @@ def test_parquet_reads_structs_and_names_of_hugging_face(tmp_path: Path) -> None
 def test_parquet_folder_takes_splits_from_file_names(tmp_path: Path) -> None:
     write_parquet(tmp_path / "test-00000-of-00001.parquet", pictures(2), [0, 1])
     write_parquet(tmp_path / "train-00000-of-00001.parquet", pictures(3), [0, 1, 1])
-    table = parquet(tmp_path, 0.5, 0)
+    table = parquet.read(tmp_path, 0.5, 0)
     assert table.splits == ["test"] * 2 + ["train"] * 3
     assert table.class_names == ("0", "1")
     write_parquet(tmp_path / "train-00001-of-00001.parquet", pictures(1), ["0"])
     with pytest.raises(DataError, match="expected files with equal columns"):
-        parquet(tmp_path, 0.5, 0)
+        parquet.read(tmp_path, 0.5, 0)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_parquet_rows_that_cannot_be_used(
 ) -> None:
     path = write_parquet(tmp_path / "x.parquet", pictures(3), labels, **columns)
     with pytest.raises(DataError, match=message):
-        parquet(path, 0.5, 0)
+        parquet.read(path, 0.5, 0)
 
 
 def test_a_named_class_without_images_is_a_gap(tmp_path: Path) -> None:
@@ -190,23 +191,23 @@ def test_a_named_class_without_images_is_a_gap(tmp_path: Path) -> None:
     metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
     pq.write_table(arrow.replace_schema_metadata(metadata), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"all 3 classes, got none of class 1 \('dog'\)"):
-        parquet(tmp_path / "x.parquet", 0.5, 0)
+        parquet.read(tmp_path / "x.parquet", 0.5, 0)
 
 
 def test_parquet_images_must_be_bytes(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     write_parquet(path, ["1.png", "2.png"], [0, 1])
     with pytest.raises(DataError, match=r"column image: expected bytes or a struct .* got string"):
-        parquet(path, 0.5, 0)
+        parquet.read(path, 0.5, 0)
     write_parquet(path, [PNG, None], [0, 1])
     with pytest.raises(DataError, match="row 1: expected image bytes, got none"):
-        parquet(path, 0.5, 0)
+        parquet.read(path, 0.5, 0)
 
 
 def test_parquet_columns_that_are_missing_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"img": [PNG], "label": [0]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"image and label, got img, label; rename or add image"):
-        parquet(tmp_path / "x.parquet", 0.5, 0)
+        parquet.read(tmp_path / "x.parquet", 0.5, 0)
 
 
 def test_a_parquet_file_that_is_none_or_cut_off(tmp_path: Path) -> None:
@@ -214,12 +215,12 @@ def test_a_parquet_file_that_is_none_or_cut_off(tmp_path: Path) -> None:
     for content in (whole[: len(whole) // 2], b"label,image", b""):
         (tmp_path / "x.parquet").write_bytes(content)
         with pytest.raises(DataError, match=r"x\.parquet: expected a whole Parquet file, got"):
-            parquet(tmp_path / "x.parquet", 0.5, 0)
+            parquet.read(tmp_path / "x.parquet", 0.5, 0)
     with pytest.raises(DataError, match=r"gone\.parquet: expected a Parquet file, found none"):
-        parquet(tmp_path / "gone.parquet", 0.5, 0)
+        parquet.read(tmp_path / "gone.parquet", 0.5, 0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: expected a Parquet file, found none"):
-        parquet(tmp_path / "empty", 0.5, 0)
+        parquet.read(tmp_path / "empty", 0.5, 0)
 
 
 def test_official_mnist_files(tmp_path: Path) -> None:
