@@ -41,29 +41,6 @@ CHECKPOINTS = Path("data/checkpoints/continual")
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="session")
-def embedded_once(tmp_path_factory: pytest.TempPathFactory, data_and_models: Path) -> Path:
-    """The ``data`` folder of the tiny checkout with a small CLIP and its embeddings."""
-    found = make_checkout(tmp_path_factory.mktemp("embedded") / "checkout", TINY)
-    shutil.copytree(data_and_models, found.root / "data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(found.root)
-        patch.setenv("CARRYOVER_QUIET", "1")
-        patch.setenv("CARRYOVER_DEVICE", "cpu")
-        for name in ("letters", "world"):
-            run_stage("data", name)
-        run_stage("pretrain", "clip-nano")
-        run_stage("embed", "clip-nano")
-    return found.root / "data"
-
-
-@pytest.fixture
-def embedded(tiny: Checkout, embedded_once: Path) -> Checkout:
-    """The tiny checkout after its stages ``data``, ``pretrain`` and ``embed``."""
-    shutil.copytree(embedded_once, tiny.root / "data")
-    return tiny
-
-
 def rows_of(item: str) -> list[Row]:
     return read_rows(RUNS / item / "rows.jsonl")
 

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 
 from carryover import continual_start
 from carryover.config import params as config
-from carryover.rows import Row, read_rows
 from carryover.stages import PARAMS, run_stage
 from conftest import Checkout
 from image_files import encoded, picture, write_parquet
+from test_continual import only, rows_of
 
 CPU = torch.device("cpu")
 DOMAINS = ("photo", "art painting", "cartoon", "sketch")
 CLASSES = ("dog", "elephant", "giraffe")
-
-
-def only(checkout: Checkout, *arms: str, **changes: Any) -> None:
-    """Leave some arms of the tiny study, with some keys of each changed; one seed."""
-    tree = checkout.tree()["continual"]["arms"]
-    kept = {name: tree[name] | changes for name in arms}
-    items = sorted({arm["trains"] for arm in kept.values()})
-    checkout.edit(**{"continual.arms": kept, "continual.items": items, "continual.seeds": 1})
-
-
-def rows_of(item: str) -> list[Row]:
-    return read_rows(Path("reports/continual/runs") / item / "rows.jsonl")
 
 
 # --- stored embeddings ---------------------------------------------------------------------------

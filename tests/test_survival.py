@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from carryover import checkpoints, parallel, provenance, survival_measures
+from carryover import checkpoints, launch, parallel, provenance, survival_measures
 from carryover.adapt.averaging import mixed
 from carryover.checkpoints import Checkpoint
 from carryover.claims import schema
@@ -24,6 +24,7 @@ from carryover.models.encoders import Encoder
 from carryover.models.saved import read_card
 from carryover.retrieval_models import _in_colour
 from carryover.rows import Row, read_rows
+from carryover.shares import Share
 from carryover.stages import PARAMS, run_stage
 from carryover.studies import survival
 from carryover.survival_looks import embedded, layers_of
@@ -201,6 +202,19 @@ def test_a_killed_run_goes_on_and_ends_the_same(
         run_stage("survival", "")
     run_stage("survival", "")
     assert len(calls) == 3
+    assert made.files() == once
+
+
+def test_shares_of_a_launch_end_the_same(made: Checkout) -> None:
+    made.edit(**{"survival.origins": ["cuts"]})
+    run_stage("survival", "")
+    once = made.files()
+    rows = Path("reports/survival/runs/all/rows.jsonl")
+    rows.unlink()
+    for index in range(2):
+        assert launch.compute("survival", Share(index, 2)) == 0
+        assert not rows.exists()
+    assert launch.write_rows("survival") == 0
     assert made.files() == once
 
 

@@ -272,4 +272,5 @@ CELLS: dict[str, Callable[[Any, config.Params, str], Sequence[Sequence[Any]]]] =
     ),
     "sequence": lambda study, params, item: study.cells(params.sequence, item),
     "retrieval": lambda study, params, item: study.cells(params.retrieval, item),
+    "survival": lambda study, params, _: (list(study.adapted_models(params)),),
 }
