@@ -9,7 +9,7 @@ order, then trains the head (else 100 and 50 units) by Avalanche's Naive on thre
 each, tested after each, its state kept on the disk as the study keeps it. The system says what the
 process has held at most by then; pages of mapped files count.
 
-    python benchmarks/memory.py --sizes flava-nano vit-b-32 flava-cub
+    python benchmarks/memory.py
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def peak() -> int:
 def main() -> None:
     """Measure each size in a process of its own and write ``reports/bench/memory.json``."""
     parser = turns.parser(__doc__, "not used: the tokens are made here")
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["flava-nano", "vit-b-32"])
+    usual = ["flava-nano", "vit-b-32", "flava-cub"]
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=usual)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
