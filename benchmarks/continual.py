@@ -41,10 +41,10 @@ from carryover.prepare import SETS
 SOURCE = "open-clip:ViT-B-32"
 END, CPU = Feature("projected"), torch.device("cpu")
 WIDTH, CLASSES = 512, 10
-PER_CLASS, TESTED = 3, 1  # training and test images of a class in a slice
+PER_CLASS, TESTED = 60, 10  # training and test images of a class in a slice
 TRAIN, TEST = 60_000, 10_000  # images of S-MNIST
 EXPERIENCES, LR, MOMENTUM, SEED = 3, 0.05, 0.9, 0
-BATCH, SLICE_BATCH = 100, 10
+BATCH, SLICE_BATCH = 100, 50
 BARS = {"empty": 4.0, "filled": 100.0}
 
 
@@ -174,7 +174,7 @@ def main() -> None:
     """Time all of it in turns and write ``reports/bench/continual.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", help="not used: the images are the embedded digits")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of both")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -497,17 +498,49 @@ def test_rows_of_another_preset_or_none_are_refused() -> None:
         continual_report.rows_of_preset(untrained(), study())
 
 
+@pytest.mark.parametrize(
+    ("lrs", "said"),
+    [
+        (
+            (0.01, 0.05),
+            r"of (\d+) such lines \1 chose the largest of their list and 0 the smallest",
+        ),
+        ((0.05, 0.1), r"of (\d+) such lines 0 chose the largest of their list and \1 the smallest"),
+        ((0.01, 0.05, 0.1), r"of \d+ such lines 0 chose the largest .* and 0 the smallest"),
+        ((0.05,), r"Learning rates are given, none was chosen\."),
+    ],
+)
+def test_rates_at_the_end_of_their_list_are_told(
+    scores: Scores, lrs: tuple[float, ...], said: str
+) -> None:
+    arm = replace(study().arms["frozen"], lrs=lrs)
+    assert re.search(said, continual_report.settings(study(arms={"frozen": arm}), scores)[1])
+
+
+def test_bounds_of_an_average_accuracy_are_within_what_it_can_be() -> None:
+    found = [
+        replace(each, value=(0.99, 0.9, 0.999)[each.cell["seed"]])
+        for each in run("frozen", "s-digits", "ci-5", "naive")
+        if each.metric in ("average_accuracy", "accuracy")
+    ]
+    told = continual_intervals.end(from_rows(found), NAIVE, "average_accuracy")
+    assert told is not None
+    assert told.value == pytest.approx(0.963)
+    assert told.high == 1.0
+    assert 0.5 < told.low < 0.9
+
+
 def test_the_text_names_seeds_rates_and_faults(scores: Scores, single: Scores) -> None:
-    found = continual_scores.runs(scores)
-    plain = continual_report.settings(study(), found)
+    plain = continual_report.settings(study(), scores)
     assert plain[0].startswith("Epochs of each experience: 3 in batches of 32. Replay")
     assert "Replay keeps 50 images in all, EWC's lambda is 0.4." in plain[0]
     assert "10 % of the stream's training images, held out for the first seed" in plain[1]
     faulty = study(heads={"mlp": HeadEntry((100, 50), sigmoid=True)})
-    assert continual_report.settings(faulty, found)[-1] == "A sigmoid before the loss: heads mlp."
+    assert continual_report.settings(faulty, scores)[-1] == "A sigmoid before the loss: heads mlp."
     arm = study().arms["frozen"]
     never = {"longer": replace(arm, streams=("s-mnist",), epochs=15)}
-    assert continual_report.settings(study(arms={"frozen": arm} | never), found) == plain
+    only = continual_report.settings(study(arms={"frozen": arm}), scores)
+    assert continual_report.settings(study(arms={"frozen": arm} | never), scores) == only
     text = continual_summary.reading(scores, "flava-nano", plain)
     assert "s-digits ni-3; s-digits ci-5; s-letters rotated-2." in text
     assert "over test images and 3 seeds" in text

@@ -69,7 +69,8 @@ def end(scores: Scores, run: Run, metric: str) -> Interval | None:
 
     Of forgetting and transfer between tasks the accuracy matrix says how they may vary: over
     seeds, and with one seed over test images, as if the two ends were on different ones. Tasks
-    that repeat photographs err together.
+    that repeat photographs err together. Bounds are within what the measure can be, 0..1 for an
+    average accuracy and -1..1 for a change.
     """
     every = numbers(scores, run, "test", metric)
     if not every or early(scores, run, list(every)[-1]):
@@ -78,11 +79,13 @@ def end(scores: Scores, run: Run, metric: str) -> Interval | None:
     same = run.protocol in scores.repeated
     ends = [_ends(matrix(scores, run, seed), metric, same) for seed in values]
     known = [each for each in ends if each is not None]
+    value = fmean(each.value for each in values.values())
     if len(known) == len(values):
         told, _ = mean_difference(known)
-        value = fmean(each.value for each in values.values())
-        return Interval(value, told.low + value - told.value, told.high + value - told.value)
-    return over_seeds([each.value for each in values.values()])
+    else:
+        told = over_seeds([each.value for each in values.values()])
+    least, off = 0.0 if metric == "average_accuracy" else -1.0, value - told.value
+    return Interval(value, max(told.low + off, least), min(told.high + off, 1.0))
 
 
 def _ends(found: Mapping[tuple[int, int], Number], metric: str, same: bool) -> Ends | None:

@@ -12,6 +12,7 @@ these.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from carryover.report import (
     continual_between,
     continual_cka,
     continual_dots,
+    continual_intervals,
     continual_maps,
     continual_published,
     continual_tables,
@@ -176,7 +178,7 @@ def texts_of(
     """The tables by file name: as CSV, as Markdown with what they say, as LaTeX."""
     found = gains(scores)
     tables = tables_of(scores, kept, published, found)
-    said = settings(study, runs(scores))
+    said = settings(study, scores)
     text = f"{reading(scores, study.encoder, said)}\n\n{answer(scores, found)}"
     parts = [part for table in tables for part in continual_tables.for_paper(table)]
     return {
@@ -247,26 +249,42 @@ def kind_of(study: Continual) -> str:
     return f"{study.cka.kind}, {'debiased' if study.cka.debiased else 'biased'}"
 
 
-def settings(study: Continual, found: Collection[Run]) -> list[str]:
+def settings(study: Continual, scores: Scores) -> list[str]:
     """Sentences on the protocol: how rates are chosen, what strategies are called with.
 
-    Args:
-        found: the runs that rows have; arms of others are not told.
+    Arms that have no rows are not told.
     """
+    found = runs(scores)
     arms = [arm for arm in study.arms.values() if any(_is_of(study, arm, run) for run in found)]
     budgets = sorted({(arm.epochs, arm.batch_size) for arm in arms})
-    chosen = any(len(arm.lrs) > 1 for arm in arms)
     budget = ", ".join(f"{epochs} in batches of {size}" for epochs, size in budgets)
     said = [
         f"Epochs of each experience: {budget}. Replay keeps {study.memory} images in all, EWC's "
         f"lambda is {study.ewc_lambda:g}.",
-        f"The learning rate is the one that names most of {100 * study.validation_fraction:g} % of "
-        "the stream's training images, held out for the first seed, where an arm lists several."
-        if chosen
-        else "Learning rates are given, none was chosen.",
+        _rates(study, arms, scores),
     ]
     used = [name for name in sigmoid_of(study) if any(arm.head == name for arm in arms)]
     return [*said, f"A sigmoid before the loss: heads {', '.join(used)}."] if used else said
+
+
+def _rates(study: Continual, arms: Collection[Arm], scores: Scores) -> str:
+    """How learning rates are chosen, and how many ended where an arm's list ends."""
+    if all(len(arm.lrs) == 1 for arm in arms):
+        return "Learning rates are given, none was chosen."
+    chosen = [
+        (continual_intervals.mean(scores, run, "train", "lr"), arm.lrs)
+        for run in runs(scores)
+        for arm in arms
+        if len(arm.lrs) > 1 and _is_of(study, arm, run)
+    ]
+    largest = sum(lr is not None and math.isclose(lr, lrs[-1]) for lr, lrs in chosen)
+    smallest = sum(lr is not None and math.isclose(lr, lrs[0]) for lr, lrs in chosen)
+    return (
+        f"The learning rate is the one that names most of {100 * study.validation_fraction:g} % of "
+        "the stream's training images, held out for the first seed, where an arm lists several; of "
+        f"{len(chosen)} such lines {largest} chose the largest of their list and {smallest} the "
+        "smallest, where others may do better."
+    )
 
 
 def _is_of(study: Continual, arm: Arm, run: Run) -> bool:
