@@ -67,7 +67,9 @@ def test_all_sets_of_mtil_but_three_have_the_published_sentences() -> None:
     own = {"digits", "letters", "shapes", "textures", "colours"}
     without = {"fmow", "iwildcam", "ytbb-robust"}
     captions_and_more = {"celeba", "conceptual-captions", "fashion-mnist"}  # not of MTIL's classes
-    assert {*prompts.TEMPLATES} == {*DATASETS, *own} - without - captions_and_more
+    parts = {"cars196": "cars", "dtd10": "dtd", "flowers89": "flowers", "food10": "food-101"}
+    assert {*prompts.TEMPLATES} == {*DATASETS, *own, *parts} - without - captions_and_more
+    assert all(prompts.TEMPLATES[part] == prompts.TEMPLATES[name] for part, name in parts.items())
     assert all(each.count("{}") == 1 for group in prompts.TEMPLATES.values() for each in group)
     counts = {"aircraft": 2, "caltech101": 34, "cars": 9, "cifar10": 18, "cifar100": 18, "dtd": 8}
     counts |= {"eurosat": 3, "flowers": 1, "food-101": 1, "mnist": 1, "oxford-pet": 1, "sun397": 2}

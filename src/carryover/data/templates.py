@@ -2,8 +2,9 @@
 
 Those of MTIL's sets are the published study's: the first is trained with, all are tested with.
 Class names are the set's own (or torchvision's and open_clip's, where its files have none) with
-spaces for underscores, but for those in `NAMES`. Sets in neither table have one general sentence:
-for YTBB-Robust no published list is known; wise-ft's of FMoW and iWildCam are not taken over.
+spaces for underscores, but for those in `NAMES`. Parts of a set (`food10` of Food-101) have its
+sentences. Sets in neither table have one general sentence: for YTBB-Robust no published list is
+known; wise-ft's of FMoW and iWildCam are not taken over.
 
 Source: MTIL's lists, which are CLIP's (github.com/openai/CLIP, data/prompts.md).
 """
@@ -98,19 +99,20 @@ _IMAGENET = (  # CLIP's eighty, the one that the published study trains with fir
     *("a toy {}.", "itap of my {}.", "a photo of a cool {}.", "a photo of a small {}."),
     "a tattoo of the {}.",
 )
+_DTD = _both(
+    *(f"a photo of @ {{}} {what}." for what in ("texture", "pattern", "thing", "object")),
+)
 
 OF_PHOTOS: dict[str, tuple[str, ...]] = {
     "aircraft": ("a photo of a {}, a type of aircraft.", "a photo of the {}, a type of aircraft."),
     "caltech101": _CALTECH,
-    "cars": _CARS,
+    **dict.fromkeys(("cars", "cars196"), _CARS),
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,
-    "dtd": _both(
-        *(f"a photo of @ {{}} {what}." for what in ("texture", "pattern", "thing", "object"))
-    ),
+    **dict.fromkeys(("dtd", "dtd10"), _DTD),
     "eurosat": (f"{_SATELLITE} {{}}.", f"{_SATELLITE} a {{}}.", f"{_SATELLITE} the {{}}."),
-    "flowers": ("a photo of a {}, a type of flower.",),
-    "food-101": ("a photo of a {}, a type of food.",),
+    **dict.fromkeys(("flowers", "flowers89"), ("a photo of a {}, a type of flower.",)),
+    **dict.fromkeys(("food-101", "food10"), ("a photo of a {}, a type of food.",)),
     "mnist": ('a photo of the number: "{}".',),
     "oxford-pet": ("a photo of a {}, a type of pet.",),
     "sun397": ("a photo of a {}.", "a photo of the {}."),
