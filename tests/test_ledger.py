@@ -10,6 +10,7 @@ import pytest
 
 import ledger as small
 from carryover.claims.ledger import PRESETS, read
+from carryover.claims.verify import verify
 from carryover.errors import ConfigError
 from conftest import REPOSITORY
 
@@ -119,6 +120,21 @@ def test_claims_that_have_gone_are_missed_where_results_were_released(tmp_path: 
     (folder / "adapt.yaml").unlink()
     with pytest.raises(ConfigError, match="expected the claims of adapt, found no file"):
         read(folder)
+
+
+def test_a_claim_without_rows_says_what_they_need(tmp_path: Path) -> None:
+    folder = small.write(tmp_path, {"presets": ["mini", "published"]})
+    text = (folder / "schema.yaml").read_text()
+    assert "needs" not in text
+    (folder / "schema.yaml").write_text(
+        text.replace("adapt:\n", "adapt:\n  needs:\n    published: Food-101 and a GPU\n", 1)
+    )
+    reasons = [entry.decision.reason for entry in verify(tmp_path)]
+    plain = "no rows of adapt with preset"
+    assert reasons == [f"{plain} mini", f"{plain} published, which needs Food-101 and a GPU"]
+    (folder / "schema.yaml").write_text(text.replace("adapt:\n", "adapt:\n  needs: much\n", 1))
+    with pytest.raises(ConfigError, match="expected items, axes and metrics, and needs or none"):
+        verify(tmp_path)
 
 
 def test_the_committed_ledger_is_whole() -> None:

@@ -113,6 +113,20 @@ def test_equal_values_of_few_repeats_have_no_interval() -> None:
     assert (found.value, found.interval) == (2.0, None)
 
 
+def test_equal_differences_to_the_best_are_sure_to_a_step_of_the_accuracies() -> None:
+    rows = [
+        seen(v, n=50, method="a", task=t, seed=s)
+        for s in (0, 1, 2)
+        for t, v in ((1, 0.2), (2, 0.3))
+    ]
+    of = "accuracy(method='a', task=2) - {}(accuracy(method='a'), over='task')"
+    found = worth(of.format("best"), *rows)
+    assert found.interval is not None
+    assert -0.1 < found.interval.low < found.value == 0.0 < found.interval.high < 0.1
+    assert found.interval == worth(f"-({of.format('best')})", *rows).interval
+    assert worth(f"{of.format('peak')} + 1.7", *rows).interval is None
+
+
 def test_a_cell_without_its_partner_is_missed() -> None:
     rows = [seen(0.6, method="a", task=t) for t in (1, 2)] + [seen(0.5, method="b", task=1)]
     rows += [seen(0.5, method="b", task=3)]

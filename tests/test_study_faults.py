@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -64,6 +65,27 @@ def test_arms_and_items_that_are_left_out_are_not_looked_at(tiny: Checkout) -> N
     arms["first"]["strategies"] = None
     tiny.edit(**{"continual.arms": arms, "continual.items": ["frozen", "partly"]})
     assert study_faults(config.read(PARAMS)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train_mode": "text"}, r"train_mode: .* as lwf, zscl, zscl-lora distil .*, got 'text'"),
+        ({"distill.reference": "letters"}, r"distill\.reference: .* no order trains on, got 'let"),
+        ({"average.every": 30}, r"average\.every: expected fewer updates than the 30 .* got 30"),
+        ({"warm_up": 50}, r"warm_up: expected fewer updates than the 30 of a task, got 50"),
+    ],
+)
+def test_settings_that_void_a_method_of_sequence_are_refused(
+    tiny: Checkout, changes: dict[str, Any], said: str
+) -> None:
+    tiny.params.write_text((PRESETS / "mini.yaml").read_text())
+    tiny.edit(**{f"sequence.{key}": value for key, value in changes.items()})
+    (found,) = study_faults(config.read(PARAMS))
+    assert re.match(rf"sequence\.{said}", found)
+    methods = {"plain": ["finetune"], "average": ["task-mean"]}
+    tiny.edit(**{"sequence.items": list(methods), "sequence.methods": methods})
+    assert bool(study_faults(config.read(PARAMS))) == ("warm_up" in changes)
 
 
 @pytest.mark.parametrize("name", ["clip-nano", "flava-nano"])

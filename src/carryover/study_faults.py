@@ -12,18 +12,20 @@ from carryover.config.contrastive import Contrastive
 from carryover.config.networks import Pretrain
 from carryover.data import catalog, store
 from carryover.errors import ConfigError, listed
-from carryover.sequence_methods import METHODS
+from carryover.sequence_methods import METHODS, needs_reference
 
 if TYPE_CHECKING:
     from torch import nn
 
     from carryover.config.params import Params
+    from carryover.config.sequence import Sequence
 
 IN_EVERY_CLIP = {"attn", "mlp.c_fc", "mlp.c_proj"}  # ends of names of layers of its text tower
 CHILDREN = {  # of the image networks of `pretrain`, as torch lists them
     "clip": ("conv1", "patch_dropout", "ln_pre", "transformer", "ln_post"),
     "flava": ("embeddings", "encoder", "layernorm", "projection"),
 }
+ON_THE_WAY = ("running-mean", "running-mean-wise", "pull", "ema")  # averaged every few updates
 WITHOUT_HEAD = ("open-clip", "flava", "flava-image")  # sources of no classifier
 
 
@@ -126,6 +128,7 @@ def _sequence_faults(params: Params) -> list[str]:
         faults.append(
             f"sequence.template: expected one of {listed(TEMPLATES)}, got {study.template!r}"
         )
+    faults += _void_faults(study)
     adapts = any(METHODS[name].adapters for item in study.items for name in study.methods[item])
     if adapts and not set(study.lora.targets) <= IN_EVERY_CLIP:
         from carryover.adapt.lora import chosen
@@ -137,6 +140,34 @@ def _sequence_faults(params: Params) -> list[str]:
         except ConfigError as error:
             faults.append(f"sequence.{error}")
     return faults
+
+
+def _void_faults(study: Sequence) -> list[str]:
+    """Settings by which a method would not do what it is called after, or its length not fit."""
+    used = {name: METHODS[name] for item in study.items for name in study.methods[item]}
+    distilling = [name for name, method in used.items() if method.distillation]
+    trained = {name for order in study.orders.values() for name in order}
+    faults = []
+    if needs_reference(used) and study.distill.reference in trained:
+        faults.append(
+            "sequence.distill.reference: expected a set that no order trains on, got "
+            f"{study.distill.reference!r}; its images would be a task's"
+        )
+    if distilling and study.train_mode == "text":
+        faults.append(
+            f"sequence.train_mode: expected one that trains the image network, as "
+            f"{listed(distilling)} distil through it, got 'text'; leave them out or train whole"
+        )
+    if study.updates is None:
+        return faults
+    averaged = [name for name, method in used.items() if method.averaging in ON_THE_WAY]
+    lengths = {"warm_up": study.warm_up} if any(each.trains for each in used.values()) else {}
+    lengths |= {"average.every": study.average.every} if averaged else {}
+    return faults + [
+        f"sequence.{name}: expected fewer updates than the {study.updates} of a task, got {value}"
+        for name, value in lengths.items()
+        if value >= study.updates
+    ]
 
 
 def _bare(params: Params, source: str) -> nn.Module | None:

@@ -133,7 +133,8 @@ def _one(claim: Claim, found: Estimate) -> Decision:
         wanted += "" if claim.implied else f" (published {claim.expected[0]:.4g})"
         test = found.test
     bounds = f" [{low:.4f}, {high:.4f}]" if wide else ""
-    reason = f"{value:.4f}{bounds}, expected {wanted}"
+    unsure = "" if wide else f" ({found.test})"
+    reason = f"{value:.4f}{bounds}{unsure}, expected {wanted}"
     if found.beyond:
         reason += f"; {BOUNDS[found.beyond]}, as some runs ended before what was counted came"
         if verdict in ("reproduced", "not reproduced") and not _stands(verdict, found, claim):

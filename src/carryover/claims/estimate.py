@@ -141,9 +141,9 @@ def _whole(found: dict[Any, dict[Key, Observation]]) -> set[Any]:
 def _over_repeats(quantity: Quantity, by_repeat: list[Cells]) -> Estimate:
     values = [float(quantity.values(_numbers(cells))[0]) for cells in by_repeat]
     step = max((1 / o.n for o in _leaves(by_repeat[0]) if o.n), default=0.0)
-    step = step if quantity.linear else 0.0
+    step = step if quantity.stepped else 0.0
     n, origins = _counted(len(values), by_repeat[0]), _origins(by_repeat[0])
-    value, test = float(np.mean(values)), "Student's t over repeats"
+    value, test = float(np.mean(values)), "Student's t over repeats, on these test images"
     if step == 0 and len(values) < FEW and len(set(values)) == 1:
         test = "equal in few repeats: no interval"
         return Estimate(value, None, None, None, n, test, tuple(values), 0.0, origins)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -75,12 +75,19 @@ class Quantity:
     @property
     def linear(self) -> bool:
         """Whether it is a sum of its terms' values with constant weights."""
+        return self._is_sum(name for name, each in FUNCTIONS.items() if each.linear)
+
+    @property
+    def stepped(self) -> bool:
+        """Whether it moves in steps of its terms: a sum, or one of the best or worst of some."""
+        linear = [name for name, each in FUNCTIONS.items() if each.linear]
+        return self._is_sum([*linear, "best", "worst"])
+
+    def _is_sum(self, functions: Iterable[str]) -> bool:
+        """Whether it has these functions alone, and no product of two terms."""
+        known = set(functions)
         for node in ast.walk(self.tree):
-            if (
-                isinstance(node, ast.Call)
-                and _name(node) in FUNCTIONS
-                and not (FUNCTIONS[_name(node)].linear)
-            ):
+            if isinstance(node, ast.Call) and _name(node) in FUNCTIONS.keys() - known:
                 return False
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div):
                 sides = [node.right] if isinstance(node.op, ast.Div) else [node.left, node.right]

@@ -6,7 +6,7 @@ With it a claim can be written, and checked, before its study is built.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from carryover.config import reader
 from carryover.errors import ConfigError, listed
 
 KINDS = {"text": str, "number": int | float, "integer": int, "repeat": int}
+KEYS = {"axes", "items", "metrics"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Schema:
     Attributes:
         axes: name and kind of each axis of a cell; ``repeat`` numbers the repeats.
         findings: quantities of the study that are functions of their own (``CLAIMS`` of a study).
+        needs: what a run of a preset wants beyond the project, by preset, in words.
     """
 
     study: str
@@ -30,6 +32,7 @@ class Schema:
     axes: dict[str, str]
     metrics: tuple[str, ...]
     findings: tuple[str, ...] = ()
+    needs: dict[str, str] = field(default_factory=dict)
 
     @property
     def repeats(self) -> tuple[str, ...]:
@@ -80,8 +83,13 @@ def read(path: Path, findings: dict[str, tuple[str, ...]]) -> dict[str, Schema]:
     found = {}
     for study, entry in reader.load(path).items():
         parts = entry if isinstance(entry, dict) else {}
-        if set(parts) != {"items", "axes", "metrics"} or not isinstance(parts["axes"], dict):
-            raise ConfigError(f"{path}: {study}: expected items, axes and metrics, got {entry!r}")
+        maps = (parts.get("axes"), parts.get("needs", {}))
+        whole = KEYS <= set(parts) <= KEYS | {"needs"}
+        if not whole or not all(isinstance(each, dict) for each in maps):
+            raise ConfigError(
+                f"{path}: {study}: expected items, axes and metrics, and needs or none, got "
+                f"{entry!r}"
+            )
         wrong = {axis: kind for axis, kind in parts["axes"].items() if kind not in KINDS}
         if wrong:
             raise ConfigError(f"{path}: {study}.axes: expected {listed(KINDS)}, got {wrong}")
@@ -91,5 +99,6 @@ def read(path: Path, findings: dict[str, tuple[str, ...]]) -> dict[str, Schema]:
             dict(parts["axes"]),
             tuple(map(str, parts["metrics"])),
             findings.get(study, ()),
+            {str(preset): str(text) for preset, text in parts.get("needs", {}).items()},
         )
     return found

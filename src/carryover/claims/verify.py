@@ -88,7 +88,8 @@ def _decision(
 ) -> Decision | None:
     """None where the original released nothing that the claim could be decided from."""
     if evidence is None:
-        return Decision("not run", reason=f"no rows of {claim.study} with preset {name}")
+        needs = f", which needs {schema.needs[name]}" if name in schema.needs else ""
+        return Decision("not run", reason=f"no rows of {claim.study} with preset {name}{needs}")
     try:
         return decide(
             claim,
