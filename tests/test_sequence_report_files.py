@@ -244,15 +244,19 @@ def test_rows_of_another_preset_or_none_are_refused() -> None:
         sequence_report.rows_of_preset([found[-1]], study())
 
 
-def test_the_text_names_budget_rates_and_faults() -> None:
-    plain = sequence_report.settings(study())
+def test_the_text_names_budget_rates_and_faults(scores: Scores) -> None:
+    plain = sequence_report.settings(study(), scores)
     assert plain[0] == "Updates of each set: 8 in batches of 16."
     assert "names most of 40 % of each set's training images" in plain[1]
     assert len(plain) == 2
+    rates = {"full": (0.001, 0.003, 0.01), "lora": (0.01, 0.03)}
+    told = sequence_report.settings(study(lrs=rates), scores)[1]
+    ends = "for all weights 0.001 of 0.001, 0.003, 0.01, where the list ends; for adapters 0.001 of"
+    assert ends in told
     one = study(lrs={"full": (0.1,), "lora": (0.1,)})
-    assert sequence_report.settings(one)[1] == "Learning rates are given, none was chosen."
+    assert sequence_report.settings(one, scores)[1] == "Learning rates are given, none was chosen."
     faults = replace(study().faults_of_original, resume_bug=True)
-    found = sequence_report.settings(study(faults_of_original=faults))
+    found = sequence_report.settings(study(faults_of_original=faults), scores)
     assert found[-1] == "As published: later sets train one update at rate 0."
 
 

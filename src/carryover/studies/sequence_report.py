@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from carryover import run
 from carryover.config.sequence import Sequence as Study
-from carryover.errors import DataError
+from carryover.errors import DataError, listed
 from carryover.files import write_json, write_text
 from carryover.report import (
     figures,
@@ -29,7 +29,7 @@ from carryover.report import (
     sequence_tsne,
 )
 from carryover.report.sequence_gains import REFERENCES, Gain, gains
-from carryover.report.sequence_scores import Scores, from_rows
+from carryover.report.sequence_scores import At, Scores, from_rows, numbers, runs
 from carryover.report.sequence_summary import answer, headline, reading, summarise
 from carryover.report.tables import Table, latex, markdown
 from carryover.rows import Row, read_rows
@@ -54,7 +54,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     published = sequence_published.read(RELEASED)
     found = gains(scores)
     tables = tables_of(scores, kept, published, found)
-    text = f"{reading(scores, study.encoder, settings(study))}\n\n{answer(scores, found)}"
+    text = f"{reading(scores, study.encoder, settings(study, scores))}\n\n{answer(scores, found)}"
     maps = sequence_tsne.read_maps(rows_of(name).with_name("tsne.csv") for name in study.items)
     drawn = [*figures_of(scores, kept, published), ("tsne", sequence_tsne.maps(maps))]
     context.refuse_edited()
@@ -131,19 +131,14 @@ def figures_of(
     yield "steps", sequence_curves.steps(scores)
 
 
-def settings(study: Study) -> list[str]:
+def settings(study: Study, scores: Scores) -> list[str]:
     """Sentences on the protocol: budget, how rates are chosen, faults that are on."""
-    chosen = any(len(rates) > 1 for rates in study.lrs.values())
     length = f"Updates of each set: {study.updates}"
     if study.epochs:
         length = f"Passes over each set's images: {study.epochs},"
     said = [
         f"{length} in batches of {study.batch_size}.",
-        "The learning rate is the one by which plain fine-tuning names most of "
-        f"{100 * study.validation_fraction:g} % of each set's training images, held out for the "
-        "first seed and order; all methods take it."
-        if chosen
-        else "Learning rates are given, none was chosen.",
+        _rates(study, scores),
     ]
     faults = {
         "one update more than asked": study.faults_of_original.extra_step,
@@ -155,3 +150,22 @@ def settings(study: Study) -> list[str]:
     }
     on = [name for name, is_on in faults.items() if is_on]
     return [*said, f"As published: {'; '.join(on)}."] if on else said
+
+
+def _rates(study: Study, scores: Scores) -> str:
+    """How learning rates are chosen, which were, and whether that is where a list ends."""
+    told = []
+    for kind, what in {"full": "all weights", "lora": "adapters"}.items():
+        tried = sorted(study.lrs[kind])
+        found = [run for run in runs(scores) if (run.item == "lora") == (kind == "lora")]
+        by_seed = [numbers(scores, run, "train", "lr").get(At(), {}) for run in found]
+        for rate in sorted({number.value for each in by_seed for number in each.values()}):
+            end = ", where the list ends" if rate in (tried[0], tried[-1]) else ""
+            told.append(f"for {what} {rate:g} of {listed(f'{each:g}' for each in tried)}{end}")
+    if all(len(rates) == 1 for rates in study.lrs.values()):
+        return "Learning rates are given, none was chosen."
+    return (
+        "The learning rate is the one by which plain fine-tuning names most of "
+        f"{100 * study.validation_fraction:g} % of each set's training images, held out for the "
+        f"first seed and order; all methods take it: {'; '.join(told)}."
+    )
