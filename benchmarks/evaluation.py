@@ -2,8 +2,8 @@
 
 A row tests one network on every set: each class's prompts are encoded, 34 a class of Caltech-101, 8
 of DTD, 1 of Flowers and Food-101, and so are the test images. The peer does what the published code
-does: a class's prompts at their full 77 tokens, class after class. Ours passes them together, without what
-stands behind the last token. Images cost both the same and are timed apart, in batches of 16.
+does: a class's prompts at their full 77 tokens, class after class. Ours passes them together, up to
+the last token of the longest. Images cost both the same and are timed apart, in batches of 16.
 
 Random weights in the shapes of ViT-B/16 with as many blocks in both networks as asked for; prompts
 are drawn tokens, of the lengths that names have.
