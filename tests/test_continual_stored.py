@@ -50,6 +50,29 @@ def test_tokens_in_bfloat16_cost_no_accuracy_to_speak_of(embedded: Checkout) -> 
         assert one == pytest.approx(other, abs=0.005)
 
 
+def test_tokens_of_grey_pixels_rescaled_twice_are_stored_as_exactly_as_encoded_anew(
+    embedded: Checkout,
+) -> None:
+    """Such images are nearly constant: what tells them apart is lost in bfloat16."""
+    only(embedded, "chunks", strategies=["naive"], epochs=3, lrs=[0.1])
+    embedded.edit(**{f"encoders.clip-nano.{key}": True for key in ("grey", "rescale_twice")})
+    found, ends = {}, {}
+    for how in ("float32", "bfloat16", "anew"):
+        if how == "anew":
+            embedded.edit(**{"continual.bank": False})
+        else:
+            embedded.edit(**{"encoders.clip-nano.tokens": how})
+            run_stage("embed", "clip-nano")
+        start = continual_start.load_start(config.read(PARAMS), "frozen", CPU)
+        found[how] = start.inputs["s-digits", "", "clip-nano", "tokens"](torch.arange(0, 500, 5))
+        run_stage("continual", "frozen")
+        ends[how] = [row.value for row in rows_of("frozen") if row.metric == "accuracy"]
+    torch.testing.assert_close(found["float32"], found["anew"], rtol=0, atol=1e-5)
+    assert ends["float32"] == pytest.approx(ends["anew"], abs=1e-3)
+    between = found["anew"].std(0).mean()
+    assert (found["bfloat16"] - found["anew"]).abs().mean() > 0.1 * between
+
+
 # --- domains of a set ----------------------------------------------------------------------------
 
 
