@@ -188,7 +188,7 @@ def numbers(
     study = params.continual
     arm, pool = study.arms[cell.arm], start.pool(study, cell.stream, cell.protocol)
     if cell.lr:
-        return score(train(params, start, cell, cell.lr, folder), pool)
+        return score(train(params, start, cell, cell.lr, folder), pool, cell.lr)
     rows = compared_rows(pool, study.cka)
     compare: Callable[..., dict[str, Any]] | None = None
     if arm.trains != "frozen":
