@@ -142,6 +142,7 @@ def pacs(embedded: Checkout) -> Checkout:
             "data.sources": {"pacs": "parquet:pacs.parquet"},
             "encoders.clip-nano.datasets": ["digits", "letters", "pacs"],
             "continual.streams": {"s-digits": ["digits"], "s-pacs": ["pacs"]},
+            "continual.cka.images": 24,
             "continual.protocols": tree["continual"]["protocols"] | {"domains-4": protocol},
         }
     )
