@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Line = tuple[dict[int, Interval], dict[str, Any]]  # by experience, and how it looks
 
 MOST = 5  # panels in a row
+POINTS: Any = {"markersize": 3.2, "markeredgewidth": 0}
 SPREAD = 0.55  # of the way to the next experience, that strategies are set side by side over
 
 
@@ -122,7 +123,7 @@ def _panel(axis: Axes, lines: Sequence[Line]) -> None:
             yerr=[[p.value - p.low for p in points], [p.high - p.value for p in points]],
             linewidth=0.8,
             elinewidth=0.7,
-            **{"markersize": 3.2, "markeredgewidth": 0} | looks,
+            **POINTS | looks,
         )
     times = sorted({time for curve, _ in lines for time in curve})
     axis.set_xticks(times)
