@@ -477,6 +477,17 @@ def test_more_children_than_the_encoder_has_are_refused(embedded: Checkout) -> N
         run_stage("continual", "partly")
 
 
+def test_more_images_for_cka_than_there_are_are_refused_before_any_training(
+    embedded: Checkout,
+) -> None:
+    only(embedded, "first", "chunks", strategies=["naive"])
+    embedded.edit(**{"continual.cka.images": TEST + 1})
+    with pytest.raises(ConfigError, match=rf"cka\.images: expected at most the {TEST} test images"):
+        run_stage("continual", "partly")
+    assert not list(Path(".scratch").glob("**/cells.jsonl"))
+    run_stage("continual", "frozen")  # compares none
+
+
 def test_purposes_give_their_own_seeds() -> None:
     one = continual_training.drawn(0, "continual/batches/0")
     assert one == continual_training.drawn(0, "continual/batches/0")

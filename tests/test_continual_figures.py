@@ -157,6 +157,35 @@ def test_training_accuracies_stand_beside_test_accuracy(scores: Scores) -> None:
     assert not any(marker == "s" and row == 0 for marker, row, _ in found)  # naive replays nothing
 
 
+def test_panels_of_high_accuracies_alone_have_a_scale_of_their_own() -> None:
+    """Both arms' tokens are above 80 per cent, and below them the class token is drawn from 0."""
+    found = run("frozen", "s-digits", "ni-3", "naive")
+    found += run("frozen", "s-digits", "ni-3", "naive", ("cls", "mlp", ""))
+    found += run("partly", "s-digits", "ni-3", "naive", PARTLY)
+    high = [
+        replace(each, value=0.8 + each.value / 5)
+        if "accuracy" in each.metric and each.cell["features"] == "tokens"
+        else each
+        for each in found
+    ]
+    accuracy, final = (drawn(from_rows(high), name) for name in ("accuracy", "final"))
+    tokens, cls, partly = accuracy.axes
+    assert tokens.get_ylim() == partly.get_ylim() != cls.get_ylim()
+    assert 0.8 < tokens.get_ylim()[0] < 0.9
+    assert cls.get_ylim()[0] == 0
+    assert [axis.yaxis.get_tick_params()["labelleft"] for axis in accuracy.axes] == [True] * 3
+    assert [sum(line.get_linestyle() == "--" for line in a.lines) for a in accuracy.axes] == [
+        *(0, 1, 0)  # chance, where it is on the scale
+    ]
+    ticks = [list(axis.get_xticks()) for axis in final.axes]
+    assert ticks[0] == ticks[2] == pytest.approx([0.9, 0.95, 1.0])
+    assert [round(axis.get_xlim()[0], 3) for axis in final.axes] == [0.898, -0.02, 0.898]
+    dotted = [sum(line.get_linestyle() == "--" for line in axis.lines) for axis in final.axes]
+    assert dotted == [0, 1, 0]
+    low = [axis.get_ylim()[0] for axis in drawn(from_rows(found), "accuracy").axes]
+    assert low == [0, 0, 0]
+
+
 def test_forgetting_is_avalanches_where_there_is_one_test_set(scores: Scores) -> None:
     figure = drawn(scores, "forgetting")
     classes, chunks = figure.axes
@@ -229,7 +258,7 @@ def test_blocks_that_fit_stand_side_by_side() -> None:
     assert figure.get_figheight() == pytest.approx(1.0 + 2 * 1.61)
     _, (first, second) = continual_grid.blocks([block("", ["1"] * 6), found[1]], 4, [1.0, 2.0])
     assert [axis.get_subplotspec().rowspan.start for axis in first] == [0] * 4 + [1] * 2
-    assert second[0].get_subplotspec().rowspan.start == 1
+    assert second[0].get_subplotspec().rowspan.start == 2  # not under the heading of the first
 
 
 def test_cka_is_drawn_by_depth_with_a_line_an_experience(scores: Scores) -> None:

@@ -10,13 +10,14 @@ import torch
 
 from carryover.config import params as config
 from carryover.config.continual_arms import Protocol
-from carryover.continual_pools import Pool, stream_of
+from carryover.continual_pools import Pool, load_pool, stream_of
 from carryover.continual_start import Start
 from carryover.continual_training import Cell, stream_for
 from carryover.data.images import Images
 from carryover.data.splits import hold_out
 from carryover.errors import DataError
-from conftest import TINY
+from carryover.stages import PARAMS
+from conftest import TINY, Checkout
 
 CLASSES, EACH, TESTED = 4, 20, 5
 FRACTION = 0.2
@@ -78,6 +79,22 @@ def test_images_that_occur_once_are_drawn_by_domain_and_class(
     tested = torch.cat([task.test for task in stream.tasks]).unique()
     assert torch.equal(train, rows[kept])
     assert torch.equal(tested, rows[held])
+
+
+@pytest.mark.parametrize("seeds", [(None, 0), (0, 7)])
+def test_a_permutation_is_drawn_by_its_protocols_seed(
+    pretrained: Checkout, seeds: tuple[int | None, int]
+) -> None:
+    """Else by the parameters' seed and its name, which another protocol has of its own."""
+    params = config.read(PARAMS)
+    made = []
+    for seed in seeds:
+        for name in ("one", "other"):
+            found = load_pool(params, "s-digits", replace(protocol("permuted"), seed=seed), name)
+            made.append(found.parts[1].digest)
+    first, other_name, second, same = made
+    assert (first == other_name) == (seeds[0] is not None)
+    assert first != second == same
 
 
 def test_a_stream_that_cannot_be_made_is_named_by_its_protocol() -> None:

@@ -45,13 +45,17 @@ def is_plain(arm: dict[str, Any]) -> bool:
     return arm["protocols"] == ["ni-3"] and arm["encoder"] is None
 
 
-def start(enter: Callable[[Path], Checkout], plain: bool) -> Checkout:
-    """A checkout with the preset's arms, plain or not, on few images: one epoch, a small FLAVA."""
+def start(
+    enter: Callable[[Path], Checkout],
+    is_wanted: Callable[[dict[str, Any]], bool],
+    form: dict[str, Any] = CONFIG,
+) -> Checkout:
+    """A checkout with some of the preset's arms on few images: one epoch, a FLAVA of this form."""
     found = enter(REPOSITORY / "params.yaml")
     few(found.root / "few", taller=1)
     few(found.root / "even", taller=0)
     torch.manual_seed(0)
-    FlavaModel(FlavaConfig(**CONFIG)).save_pretrained(found.root / "flava")
+    FlavaModel(FlavaConfig(**form)).save_pretrained(found.root / "flava")
     tree: dict[str, Any] = presets.tree("published")
     tree["data"] |= {
         "names": [*tree["data"]["names"], "few", "even"],
@@ -73,26 +77,27 @@ def start(enter: Callable[[Path], Checkout], plain: bool) -> Checkout:
     study["logistic"]["held_out"] = 0.25
     study["cka"] |= {"images": 6, "draws": 5}
     study["arms"] = {
-        name: arm | {"epochs": 1} for name, arm in study["arms"].items() if is_plain(arm) == plain
+        name: arm | {"epochs": 1} for name, arm in study["arms"].items() if is_wanted(arm)
     }
     study["items"] = sorted({arm["trains"] for arm in study["arms"].values()})
     with found.params.open("w") as file:
         YAML(typ="safe", pure=True).dump(tree, file)
     run_stage("data", "few")
+    return found
+
+
+@pytest.fixture
+def published(enter: Callable[[Path], Checkout]) -> Checkout:
+    found = start(enter, is_plain)
     for name in ("flava-full", "flava-full-plain"):
         run_stage("embed", name)
     return found
 
 
 @pytest.fixture
-def published(enter: Callable[[Path], Checkout]) -> Checkout:
-    return start(enter, plain=True)
-
-
-@pytest.fixture
 def others(enter: Callable[[Path], Checkout], monkeypatch: pytest.MonkeyPatch) -> Checkout:
     """With arms of other encoders and streams; encoders are small ones from files."""
-    found = start(enter, plain=False)
+    found = start(enter, lambda arm: not is_plain(arm))
     config = {"embed_dim": 12, "vision_cfg": VISION["tiny"], "text_cfg": TEXT, "quick_gelu": True}
     monkeypatch.setitem(factory._MODEL_CONFIGS, "tiny-quickgelu", config)
     save_file(timm.create_model("test_vit").state_dict(), found.root / "vit.safetensors")
@@ -179,3 +184,25 @@ def test_published_arms_of_other_encoders_and_streams_run(others: Checkout) -> N
     }
     tasks = [r for r in rows if r.metric == "task_accuracy" and r.cell["protocol"] == "ti-5"]
     assert {row.cell["task"] for row in tasks} == {0, 1, 2}
+
+
+@pytest.mark.slow  # a network of 240 million weights is written and read
+def test_a_flava_of_full_size_starts_frozen_and_unfrozen(
+    enter: Callable[[Path], Checkout],
+) -> None:
+    arms = presets.tree("published")["continual"]["arms"]
+    first = next(arm for arm in arms.values() if arm["trains"] == "frozen")
+    found = start(enter, lambda arm: arm in (first, arms["unfrozen-naive"]), {})
+    found.edit(**{"continual.logistic.encoder": None})
+    run_stage("embed", "flava-full")
+    trained = []
+    for item in ("frozen", "unfrozen"):
+        run_stage("continual", item)
+        rows = read_rows(Path("reports/continual/runs") / item / "rows.jsonl")
+        told = {row.metric: row for row in rows if row.item == item and row.metric != "cka"}
+        assert told["diverged"].value == 0
+        assert told["accuracy"].n == 6
+        assert told["accuracy"].cell["experience"] == 0
+        trained.append(told["trained_parameters"].value)
+    assert trained[0] == 768 * 100 + 100 + 100 * 50 + 50 + 50 * 3 + 3
+    assert trained[1] > 85_000_000 + 197 * 768 * 100

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 
 from carryover import continual_start
 from carryover.config import params as config
+from carryover.models.encoders import Encoder
+from carryover.models.preprocess import Preprocess
 from carryover.stages import PARAMS, run_stage
 from conftest import Checkout
 from image_files import encoded, picture, write_parquet
 from test_continual import only, rows_of
 
+PLAIN = Preprocess(8, "squash", "bicubic", (), ())
 CPU = torch.device("cpu")
 DOMAINS = ("photo", "art painting", "cartoon", "sketch")
 CLASSES = ("dog", "elephant", "giraffe")
@@ -50,6 +60,63 @@ def test_tokens_in_bfloat16_cost_no_accuracy_to_speak_of(embedded: Checkout) -> 
         assert one == pytest.approx(other, abs=0.005)
 
 
+def test_tokens_of_grey_pixels_rescaled_twice_are_stored_as_exactly_as_encoded_anew(
+    embedded: Checkout,
+) -> None:
+    """Such images are nearly constant: what tells them apart is lost in bfloat16."""
+    only(embedded, "chunks", strategies=["naive"], epochs=3, lrs=[0.1])
+    embedded.edit(**{f"encoders.clip-nano.{key}": True for key in ("grey", "rescale_twice")})
+    found, ends = {}, {}
+    for how in ("float32", "bfloat16", "anew"):
+        if how == "anew":
+            embedded.edit(**{"continual.bank": False})
+        else:
+            embedded.edit(**{"encoders.clip-nano.tokens": how})
+            run_stage("embed", "clip-nano")
+        start = continual_start.load_start(config.read(PARAMS), "frozen", CPU)
+        found[how] = start.inputs["s-digits", "", "clip-nano", "tokens"](torch.arange(0, 500, 5))
+        run_stage("continual", "frozen")
+        ends[how] = [row.value for row in rows_of("frozen") if row.metric == "accuracy"]
+    torch.testing.assert_close(found["float32"], found["anew"], rtol=0, atol=1e-5)
+    assert ends["float32"] == pytest.approx(ends["anew"], abs=1e-3)
+    between = found["anew"].std(0).mean()
+    assert (found["bfloat16"] - found["anew"]).abs().mean() > 0.1 * between
+
+
+def test_a_frozen_encoder_is_let_go_once_its_embeddings_are_read(
+    embedded: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(embedded, "chunks", "turned", strategies=["naive"])  # one of them embeds pixels anew
+    made: list[weakref.ref[nn.Module]] = []
+    loads = continual_start.load_encoder
+
+    def watched(*given: Any) -> Encoder:
+        encoder = loads(*given)
+        made.extend(weakref.ref(module) for module in (encoder.image, encoder.model))
+        return encoder
+
+    monkeypatch.setattr(continual_start, "load_encoder", watched)
+    start = continual_start.load_start(config.read(PARAMS), "frozen", CPU)
+    gc.collect()
+    assert [module() for module in made] == [None, None]
+    assert (
+        start.encoders["clip-nano"].weights == loads(config.read(PARAMS), "clip-nano", CPU).weights
+    )
+    embedded.edit(**{"continual.bank": False})
+    again = continual_start.load_start(config.read(PARAMS), "frozen", CPU)
+    assert made[2]() is again.encoders["clip-nano"].image
+
+
+def test_the_classifier_of_an_encoder_that_is_let_go_stays() -> None:
+    image, head = nn.Linear(2, 2), nn.Linear(2, 3)
+    model = nn.Sequential(OrderedDict(image=image, head=head))
+    whole = Encoder("x", image, PLAIN, {}, ("cls",), "digest", None, 1.0, model)
+    left = continual_start._facts(whole)
+    assert left.model.get_submodule("head") is head
+    assert [*left.model.parameters()] == [*head.parameters()]
+    assert [*continual_start._facts(replace(whole, model=image)).model.parameters()] == []
+
+
 # --- domains of a set ----------------------------------------------------------------------------
 
 
@@ -75,6 +142,7 @@ def pacs(embedded: Checkout) -> Checkout:
             "data.sources": {"pacs": "parquet:pacs.parquet"},
             "encoders.clip-nano.datasets": ["digits", "letters", "pacs"],
             "continual.streams": {"s-digits": ["digits"], "s-pacs": ["pacs"]},
+            "continual.cka.images": 24,
             "continual.protocols": tree["continual"]["protocols"] | {"domains-4": protocol},
         }
     )

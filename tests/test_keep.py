@@ -23,7 +23,7 @@ from carryover.keep import keep
 from carryover.rows import Row, read_rows, write_rows
 from carryover.stages import STAGES
 from conftest import REPOSITORY, Checkout
-from continual_rows import run
+from continual_rows import between, run
 from retrieval_rows import run as retrieval_run
 
 FRACTIONS = (0.001, 0.01)
@@ -287,6 +287,32 @@ def test_what_figures_alone_read_is_kept_by_training(checkout: Checkout) -> None
     found = list(read_drawn(kept / "runs/frozen/drawn.jsonl"))
     assert [(cell["protocol"], at[3]) for cell, at in found] == [("ni-3", 1.0), ("ci-5", 3.0)]
     assert [path.name for path in kept.glob("training*")] == ["training-loss.svg"]
+
+
+def test_pairs_of_encoders_are_kept_by_training_and_drawn(checkout: Checkout) -> None:
+    shutil.copytree(REPOSITORY / "claims", "claims")
+    values, report = presets.tree("mini"), Path("reports/continual")
+
+    def run_part(protocol: str) -> None:
+        write_rows(report / "runs/frozen/rows.jsonl", learnt(values, protocol))
+        cells = [row.cell | {"protocol": protocol} for row in between()]
+        pairs = [replace(row, cell=c) for row, c in zip(between(), cells, strict=True)]
+        write_rows(report / "between.jsonl", pairs)
+
+    run_part("ci-5")
+    (folder,) = keep("mini")
+    assert len(read_rows(folder / "between.jsonl")) == len(between())
+    first = (folder / "cka-between.svg").read_text()
+    run_part("ni-3")
+    keep("mini")
+    found = read_rows(folder / "between.jsonl")
+    assert {row.cell["protocol"] for row in found} == {"ci-5", "ni-3"}
+    assert len(found) == 2 * len(between())
+    assert len((folder / "cka-between.svg").read_text()) > len(first)  # a panel more
+    run_part("rotated-3")
+    os.utime(report / "between.jsonl", (0, 0))  # made before these rows
+    keep("mini")
+    assert read_rows(folder / "between.jsonl") == found
 
 
 def test_an_encoder_that_was_trained_here_is_kept_beside_its_rows(

@@ -75,6 +75,14 @@ def test_a_preset_names_the_networks_encoders_and_sets_of_its_studies_alone(
     assert set(tree["data"]["names"]) == sets
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith(("published", "corrected"))])
+def test_all_tokens_of_the_published_encoders_are_stored_in_float32(
+    checkout: Checkout, name: str
+) -> None:
+    entries = presets.tree(name)["encoders"].values()
+    assert {entry["tokens"] for entry in entries if "tokens" in entry["kinds"]} == {"float32"}
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_preset_is_written_and_mini_comes_back_byte_for_byte(
     checkout: Checkout, name: str

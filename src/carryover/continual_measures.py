@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -157,14 +158,18 @@ def _of_stream(matrix: Float[np.ndarray, "rows t"], n: int) -> list[Number]:
     return found
 
 
-def score(trained: Trained, pool: Pool) -> list[float]:
-    """How good a rate is, to choose by: accuracy on held-out images at the end, then -nll."""
-    if trained.diverged:
-        return [0.0, 0.0]
-    end = trained.after[-1]
-    logits, labels = end.logits.cpu().double(), pool.labels[end.rows.cpu()]
-    right = float((logits.argmax(1) == labels).double().mean())
-    return [right, -float(F.cross_entropy(logits, labels))]
+def score(trained: Trained, pool: Pool, lr: float) -> list[float]:
+    """How good a rate is, to choose by: accuracy on held-out images at the end, then -nll.
+
+    One that diverged is worse than all others, and the more so the larger it is: -1, then -lr.
+    """
+    if not trained.diverged:
+        end = trained.after[-1]
+        logits, labels = end.logits.cpu().double(), pool.labels[end.rows.cpu()]
+        nll = float(F.cross_entropy(logits, labels))
+        if math.isfinite(nll):  # else the last step broke it
+            return [float((logits.argmax(1) == labels).double().mean()), -nll]
+    return [-1.0, -lr]
 
 
 def predictions(trained: Trained, pool: Pool, about: Mapping[str, Any]) -> dict[str, Sequence[Any]]:

@@ -64,7 +64,7 @@ def load_pool(params: Params, stream: str, protocol: Protocol, name: str) -> Poo
     """The images of a stream under a protocol.
 
     Args:
-        name: of the protocol: the changes of pixels are drawn for it.
+        name: of the protocol: permutations are drawn for it, or with its own seed if it has one.
     Raises:
         DataError: a set that is not prepared, sets of other classes, or, where pixels are changed,
             images that differ in size.
@@ -77,8 +77,8 @@ def load_pool(params: Params, stream: str, protocol: Protocol, name: str) -> Poo
         for split in ("train", "test"):
             images = store.load(SETS / dataset, split)
             if protocol.repeats:
-                changed = _changed(images, protocol, run.generator(params.seed, f"domains/{name}"))
-                for number, each in enumerate(changed):
+                random = _random(params, protocol, name)
+                for number, each in enumerate(_changed(images, protocol, random)):
                     plain = (dataset, split) if each is images else None
                     found.append((each, plain, number, split == "test"))
             else:
@@ -108,6 +108,13 @@ def load_pool(params: Params, stream: str, protocol: Protocol, name: str) -> Poo
         domain,
         torch.tensor([test for *_, test in found]).repeat_interleave(torch.tensor(sizes)),
     )
+
+
+def _random(params: Params, protocol: Protocol, name: str) -> torch.Generator:
+    """What draws the permutations: the same for every set and split."""
+    if protocol.seed is None:
+        return run.generator(params.seed, f"domains/{name}")
+    return torch.Generator().manual_seed(protocol.seed)
 
 
 def _changed(images: Images, protocol: Protocol, random: torch.Generator) -> list[Images]:

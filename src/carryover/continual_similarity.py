@@ -20,6 +20,7 @@ from carryover.continual_drawn import Number
 from carryover.continual_pools import Pool
 from carryover.continual_start import Inputs, Start
 from carryover.continual_training import Cell
+from carryover.errors import ConfigError
 from carryover.measure.similarity import cka_of_told, published_cka
 from carryover.measure.similarity_batches import cka_bands
 from carryover.models.depth import depth_of
@@ -46,10 +47,18 @@ def layers_of(image: nn.Module, inputs: Inputs, rows: Int64[Tensor, " n"]) -> La
 
 
 def compared_rows(pool: Pool, cka: Similarity) -> Int64[Tensor, " n"]:
-    """The test images that layers are compared on, spread over all of them; the same always."""
+    """The test images that layers are compared on, spread over all of them; the same always.
+
+    Raises:
+        ConfigError: fewer images than are asked for.
+    """
     rows = pool.rows(test=True)
-    count = min(cka.images, len(rows))
-    return rows[torch.arange(count) * len(rows) // count]
+    if cka.images > len(rows):
+        raise ConfigError(
+            f"continual.cka.images: expected at most the {len(rows)} test images of a stream that "
+            f"encoders train on, got {cka.images}; lower it"
+        )
+    return rows[torch.arange(cka.images) * len(rows) // cka.images]
 
 
 def along(

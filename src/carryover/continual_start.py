@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from mmap import PAGESIZE
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from carryover import bank, bank_out, run
 from carryover.adapt_start import of_pixels, sized
@@ -204,6 +205,7 @@ class Start:
     """Everything before any training, for the arms of one item.
 
     Attributes:
+        encoders: by name; without weights where embeddings alone are read of them.
         pools: by stream and protocol; protocols that leave pixels as they are share one.
         inputs: by stream, protocol, encoder and feature; "" for the images themselves.
         streams: experiences by what they are made from; filled by trainings.
@@ -233,6 +235,8 @@ def pool_name(study: Continual, protocol: str) -> str:
 def load_start(params: Params, item: str, device: torch.device) -> Start:
     """Encoders, images and stored embeddings for the arms of one item.
 
+    Where all that is asked of the encoders is stored, their weights are let go.
+
     Raises:
         DataError, ConfigError: as `load_pool`, `load_encoder` and `embeddings_of`.
     """
@@ -258,4 +262,14 @@ def load_start(params: Params, item: str, device: torch.device) -> Start:
             else:
                 inputs = encoded_again(pool, encoder, arm.features, device)
             start.inputs[*place, name, feature] = inputs
+    if item == "frozen" and study.bank:
+        start.encoders.update({name: _facts(each) for name, each in start.encoders.items()})
     return start
+
+
+def _facts(encoder: Encoder) -> Encoder:
+    """The encoder with no weights but those of its own classifier, where it has one."""
+    image = model = nn.Module()
+    if encoder.model is not encoder.image and hasattr(encoder.model, "head"):
+        model = nn.Sequential(OrderedDict(head=encoder.model.get_submodule("head")))
+    return replace(encoder, image=image, model=model, text=None)

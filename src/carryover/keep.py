@@ -71,6 +71,7 @@ def keep(name: str) -> list[Path]:
         if study == "continual":
             for path in ours:
                 _keep_drawn(folder / "runs" / path.parent.name / DRAWN, path.with_name(DRAWN))
+            _keep_between(folder, REPORTS / study, list(ours))
             _tabulate(folder, here, values)
         kept.append(folder)
     return kept
@@ -157,19 +158,25 @@ def _keep_report(folder: Path, report: Path, rows: list[Path], whole: bool) -> N
     Args:
         whole: no other rows are kept.
     """
-    newest = max(path.stat().st_mtime_ns for path in rows)
+    newest = _newest(rows)
     for path in report.glob("*.*"):
         if path.suffix == ".png" and path.with_suffix(".svg").exists():
             continue  # the same figure, and git cannot shrink it
+        if path.name == continual_report.BETWEEN:
+            continue  # of several parts: `_keep_between`
         if whole and path.stat().st_mtime_ns >= newest:
             write_bytes(folder / path.name, path.read_bytes())
         else:
             (folder / path.name).unlink(missing_ok=True)
 
 
+def _newest(paths: list[Path]) -> int:
+    return max(path.stat().st_mtime_ns for path in paths)
+
+
 def _merged(target: Path, new: list[Row]) -> list[Row]:
     """Kept rows and new ones, by cell; a cell that was run again is replaced."""
-    old = read_rows(target) if target.exists() else []
+    old = _rows_at(target)
     others = {(row.params, row.weights, row.data) for row in old} - {
         (row.params, row.weights, row.data) for row in new
     }
@@ -229,6 +236,22 @@ def _keep_drawn(target: Path, new: Path) -> None:
         write_drawn(target, both.values())
 
 
+def _keep_between(folder: Path, report: Path, rows: list[Path]) -> None:
+    """Rows of encoders of two arms, by training; what is older than these rows is not of them."""
+    new, target = (place / continual_report.BETWEEN for place in (report, folder))
+    if not new.exists() or new.stat().st_mtime_ns < _newest(rows):
+        return
+    made = read_rows(new)
+    again = {json.dumps(row.cell) for row in made}
+    found = [row for row in _rows_at(target) if json.dumps(row.cell) not in again] + made
+    if found:
+        write_rows(target, found)
+
+
+def _rows_at(path: Path) -> list[Row]:
+    return read_rows(path) if path.exists() else []
+
+
 def _tabulate(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
     """The continual study's tables and figures, of all kept rows."""
     if not continual_report.RELEASED.exists():
@@ -238,7 +261,8 @@ def _tabulate(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
         write_text(folder / name, text)
     paths = [path.with_name("rows.jsonl") for path in sorted(folder.glob(f"runs/*/{DRAWN}"))]
     drawn = [row for path in paths for row in continual_report.drawn_of(study, path)]
-    for name, figure in continual_report.figures_of_rows(study, [*ours, *drawn]):
+    pairs = _rows_at(folder / continual_report.BETWEEN)
+    for name, figure in continual_report.figures_of_rows(study, [*ours, *drawn], pairs):
         figures.save(figure, folder / name)
         (folder / name).with_suffix(".png").unlink()  # as in `_keep_report`
 

@@ -9,6 +9,7 @@ from carryover.measure.statistics import Interval
 from carryover.report import continual_intervals, continual_published
 from carryover.report.continual_grid import (
     CHANCE,
+    HIGH,
     HOLLOW,
     Block,
     across,
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Line = tuple[dict[int, Interval], dict[str, Any]]  # by experience, and how it looks
+
 MOST = 5  # panels in a row
+POINTS: Any = {"markersize": 3.2, "markeredgewidth": 0}
 SPREAD = 0.55  # of the way to the next experience, that strategies are set side by side over
 
 
@@ -57,15 +61,26 @@ def accuracy(scores: Scores, published: Scores | None = None) -> Figure:
         )
         guess = theirs = False
         for axes, arms in zip(made, shown, strict=True):
-            share_y(axes, columns)
-            for axis, members in zip(axes, arms.values(), strict=True):
-                other = continual_published.of_arm(published, members[0]) if published else []
-                _panel(axis, scores, members, published, other)
+            beside = [
+                continual_published.of_arm(published, members[0]) if published else []
+                for members in arms.values()
+            ]
+            lines = [
+                _lines(scores, members, published, other)
+                for members, other in zip(arms.values(), beside, strict=True)
+            ]
+            high = [_is_high(each) for each in lines]
+            share_y(axes, columns, high)
+            for axis, members, each, apart in zip(axes, arms.values(), lines, high, strict=True):
+                _panel(axis, each)
                 level = chance(scores, members[0])
-                if level is not None:
+                if level is not None and not apart:
                     axis.axhline(level, **CHANCE)
-                guess, theirs = guess or level is not None, theirs or bool(other)
-            axes[0].set_ylim(bottom=0)
+                    guess = True
+            for axis, apart in zip(axes, high, strict=True):
+                if not apart:
+                    axis.set_ylim(bottom=0)
+            theirs = theirs or any(beside)
         keys = strategy_keys(run for arms in shown for members in arms.values() for run in members)
         keys += [key("published (one run)", color="black", marker="o", markersize=4, **HOLLOW)] * (
             theirs
@@ -83,22 +98,24 @@ def accuracy(scores: Scores, published: Scores | None = None) -> Figure:
         return figure
 
 
-def _panel(
-    axis: Axes,
-    scores: Scores,
-    members: Sequence[Run],
-    published: Scores | None,
-    other: Sequence[Run],
-) -> None:
+def _lines(
+    scores: Scores, members: Sequence[Run], published: Scores | None, other: Sequence[Run]
+) -> list[Line]:
     """One line a strategy, the published ones beside them."""
-    series: list[tuple[dict[int, Interval], dict[str, Any]]] = []
-    for run in members:
-        series.append((_curve(scores, run), look(run.strategy)))
-    for run in other:
-        if published:
-            series.append((_curve(published, run), look(run.strategy) | HOLLOW))
-    for i, (curve, looks) in enumerate(series):
-        shift = SPREAD * ((i + 0.5) / len(series) - 0.5)
+    found = [(_curve(scores, run), look(run.strategy)) for run in members]
+    if published:
+        found += [(_curve(published, run), look(run.strategy) | HOLLOW) for run in other]
+    return found
+
+
+def _is_high(lines: Sequence[Line]) -> bool:
+    """Whether a panel shows no accuracy below `HIGH`."""
+    return all(told.value >= HIGH for curve, _ in lines for told in curve.values())
+
+
+def _panel(axis: Axes, lines: Sequence[Line]) -> None:
+    for i, (curve, looks) in enumerate(lines):
+        shift = SPREAD * ((i + 0.5) / len(lines) - 0.5)
         points = list(curve.values())
         axis.errorbar(
             [time + shift for time in curve],
@@ -106,9 +123,9 @@ def _panel(
             yerr=[[p.value - p.low for p in points], [p.high - p.value for p in points]],
             linewidth=0.8,
             elinewidth=0.7,
-            **{"markersize": 3.2, "markeredgewidth": 0} | looks,
+            **POINTS | looks,
         )
-    times = sorted({time for curve, _ in series for time in curve})
+    times = sorted({time for curve, _ in lines for time in curve})
     axis.set_xticks(times)
     if times:
         axis.set_xlim(times[0] - 0.5, times[-1] + 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from carryover.measure.statistics import Interval
 from carryover.report import continual_intervals, continual_published
 from carryover.report.continual_grid import (
     CHANCE,
+    HIGH,
     Block,
     across,
     arm_looks,
@@ -45,6 +47,7 @@ SHOWN: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {  # accuracies after
     ("train", "train_accuracy"): ("training: all images shown", {"marker": "x"}),
     ("test", "accuracy"): ("test", {"marker": "o"}),
 }
+Dot = tuple[Interval, float, dict[str, Any]]  # with its place from above, and how it looks
 PUBLISHED: Any = {"color": GREY, "markerfacecolor": "white", "markeredgewidth": 0.9}
 COLOURS = {"s": "#e69f00", "^": "#009e73", "x": "#d55e00", "o": "#0072b2"}
 
@@ -132,19 +135,19 @@ def final(scores: Scores, published: Scores | None = None) -> Figure:
         theirs = guess = False
         for axes, arms, names in zip(made, shown, strategies, strict=True):
             share_y(axes, columns)
-            for axis, members in zip(axes, arms.values(), strict=True):
-                for run in members:
-                    _rows(axis, scores, run, names.index(run.strategy), {})
-                    other = continual_published.beside(published, run) if published else None
-                    if other and published:
-                        _rows(axis, published, other, names.index(run.strategy), PUBLISHED)
-                        theirs = True
-                axis.set_xlim(-0.02, 1.02)
-                axis.xaxis.set_major_formatter(per_cent())
+            dots = [_dots(scores, published, members, names) for members in arms.values()]
+            for axis, members, found in zip(axes, arms.values(), dots, strict=True):
+                for told, place, looks in found:
+                    _dot(axis, told, place, **looks)
+                least = _least(dots) if _is_high(found) else 0.0
+                axis.set_xlim(1 - 1.02 * (1 - least), 1 + 0.02 * (1 - least))
                 level = chance(scores, members[0])
-                if level is not None:
+                if least:
+                    axis.set_xticks([least, (1 + least) / 2, 1])
+                elif level is not None:
                     axis.axvline(level, **CHANCE)
                     guess = True
+                theirs = theirs or any(PUBLISHED.items() <= looks.items() for *_, looks in found)
                 _named(axis, names)
         keys = [
             key(name, linestyle="", markersize=4, color=COLOURS[look["marker"]], **look)
@@ -165,8 +168,23 @@ def final(scores: Scores, published: Scores | None = None) -> Figure:
         return figure
 
 
-def _rows(axis: Axes, scores: Scores, run: Run, place: int, more: dict[str, Any]) -> None:
+def _dots(
+    scores: Scores, published: Scores | None, members: Sequence[Run], names: Sequence[str]
+) -> list[Dot]:
+    """The accuracies of a panel's runs and of the published ones, strategies from above."""
+    found = []
+    for run in members:
+        place = names.index(run.strategy)
+        found += _rows(scores, run, place, {})
+        other = continual_published.beside(published, run) if published else None
+        if other and published:
+            found += _rows(published, other, place, PUBLISHED)
+    return found
+
+
+def _rows(scores: Scores, run: Run, place: int, more: dict[str, Any]) -> list[Dot]:
     """The accuracies of one run in one line of a panel, below each other."""
+    found = []
     for i, ((split, metric), (_, look)) in enumerate(SHOWN.items()):
         every = numbers(scores, run, split, metric)
         if not every:
@@ -178,7 +196,19 @@ def _rows(axis: Axes, scores: Scores, run: Run, place: int, more: dict[str, Any]
         looks = {"color": COLOURS[look["marker"]]} | look | more
         if told:
             shift = 0.1 if more else 0.0
-            _dot(axis, told, place + shift - _shift(i, len(SHOWN)), **looks)
+            found.append((told, place + shift - _shift(i, len(SHOWN)), looks))
+    return found
+
+
+def _is_high(found: Sequence[Dot]) -> bool:
+    """Whether a panel shows no accuracy below `HIGH`."""
+    return all(told.value >= HIGH for told, *_ in found)
+
+
+def _least(panels: Sequence[Sequence[Dot]]) -> float:
+    """Where the panels of a block that are high begin: a multiple of 0.1 below all they show."""
+    least = min(told.low for found in panels if _is_high(found) for told, *_ in found)
+    return math.floor(10 * least) / 10
 
 
 def _strategies(found: Sequence[Run]) -> list[str]:

@@ -22,6 +22,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 OTHER: Any = {"color": "#8c6d31", "marker": "P"}  # a strategy that is not listed
 ARMS = {"frozen": "#0072b2", "partly": "#009e73", "unfrozen": "#d55e00"}
 HOLLOW: Any = {"markerfacecolor": "white", "markeredgewidth": 0.9, "linestyle": ":"}
+HIGH = 0.8  # panels of no lower accuracy do not begin at 0, where all of it would be one line
 CHANCE: Any = {"color": GREY, "linestyle": "--", "linewidth": 0.8}
 
 
@@ -46,7 +47,7 @@ def blocks(
     """A figure of blocks in rows; one that fits in the rest of a row stands there.
 
     Args:
-        columns: as `across` has them; a block of more panels begins a row.
+        columns: as `across` has them; a block of more panels has its rows for itself.
         height: of a row of panels without its titles, in inches; of each block, if several.
     Returns:
         The figure, and the axes of each block.
@@ -87,6 +88,8 @@ def _begun(found: Sequence[Block], columns: int) -> list[int]:
             free = -(-free // columns) * columns
         begun.append(free)
         free += max(wide, len(block.titles))
+        if len(block.titles) > columns:  # its last row has no heading but the first's
+            free = -(-free // columns) * columns
     return begun
 
 
@@ -190,12 +193,18 @@ def key(label: str, **looks: Any) -> Any:
     return Line2D([], [], label=label, **looks)
 
 
-def share_y(axes: Sequence[Axes], columns: int) -> None:
-    """One vertical scale for a block; numbers in its first column alone."""
+def share_y(axes: Sequence[Axes], columns: int, apart: Sequence[bool] = ()) -> None:
+    """One vertical scale for a block; numbers in its first column alone.
+
+    Args:
+        apart: which panels share a scale of their own; numbers stand wherever it changes too.
+    """
+    of_own = list(apart) or [False] * len(axes)
     for i, axis in enumerate(axes):
-        if i:
-            axis.sharey(axes[0])
-        axis.tick_params(labelleft=i % columns == 0)
+        first = of_own.index(of_own[i])
+        if i != first:
+            axis.sharey(axes[first])
+        axis.tick_params(labelleft=i % columns == 0 or of_own[i] != of_own[i - 1])
 
 
 def whole_numbers(axis: Axes, most: int) -> None:

@@ -188,12 +188,12 @@ def numbers(
     study = params.continual
     arm, pool = study.arms[cell.arm], start.pool(study, cell.stream, cell.protocol)
     if cell.lr:
-        return score(train(params, start, cell, cell.lr, folder), pool)
-    rows = compared_rows(pool, study.cka)
+        return score(train(params, start, cell, cell.lr, folder), pool, cell.lr)
     compare: Callable[..., dict[str, Any]] | None = None
     if arm.trains != "frozen":
         name = (cell.stream, pool_name(study, cell.protocol), study.encoder_of(arm))
         inputs = start.inputs_of(study, arm, cell.stream, cell.protocol)
+        rows = compared_rows(pool, study.cka)
         given = (before[name], inputs, rows, cell, params.seed, last(study, cell))
         compare = partial(along, study.cka, *given)
     lr = rates[cell.arm, cell.stream, cell.protocol, cell.strategy]
@@ -210,7 +210,7 @@ def numbers(
             write_layers(path, layers_of(image, inputs, rows), about)
     found: list[Number] = [
         *measured(trained, arm, pool, cell.strategy, study.memory),
-        *similarities(trained.after, len(rows)),
+        *similarities(trained.after, study.cka.images),
         ("train", "lr", {}, lr, 0),
     ]
     return [number for number in found if cell.seed == 0 or number[1] not in ONCE]

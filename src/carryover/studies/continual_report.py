@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FOLDER", "headline", "stage"]
 
+BETWEEN = "between.jsonl"  # rows of encoders of two arms
 FOLDER, RESULTS = Path("reports/continual"), Path("results")
 RELEASED = Path("claims/released/continual.csv")
 CHECKPOINTS = Path("data/checkpoints/continual")
@@ -69,7 +70,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     compared = from_rows(pairs) if pairs else None
     drawn = list(figures_of(scores, compared, published, sigmoid_of(study), kind_of(study)))
     context.refuse_edited()
-    write_rows(FOLDER / "between.jsonl", pairs)
+    write_rows(FOLDER / BETWEEN, pairs)
     write_json(FOLDER / "summary.json", summarise(scores))
     for name, text in texts.items():
         write_text(FOLDER / name, text)
@@ -193,17 +194,19 @@ def texts_of_rows(study: Continual, rows: Sequence[Row]) -> dict[str, str]:
     return texts_of(study, scored(study, rows), [], continual_published.read(RELEASED))
 
 
-def figures_of_rows(study: Continual, rows: Sequence[Row]) -> Iterator[tuple[str, Figure]]:
+def figures_of_rows(
+    study: Continual, rows: Sequence[Row], pairs: Sequence[Row]
+) -> Iterator[tuple[str, Figure]]:
     """Every figure that has a panel, of rows of one preset alone.
-
-    That of encoders of two arms is left out: it needs their layers, which are not kept.
 
     Args:
         rows: with what figures alone read (`drawn_of`).
+        pairs: of encoders of two arms.
     """
     scores, published = scored(study, rows), continual_published.read(RELEASED)
-    found = figures_of(scores, None, published, sigmoid_of(study), kind_of(study))
-    without = {"cka-between"}
+    compared = from_rows(pairs) if pairs else None
+    found = figures_of(scores, compared, published, sigmoid_of(study), kind_of(study))
+    without = set() if pairs else {"cka-between"}
     if not any(run.protocol == UNTRAINED for run in scores.numbers):
         without.add("cka-untrained")  # it would show the published score alone
     for name, figure in found:
