@@ -245,6 +245,22 @@ def test_the_text_names_seeds_and_faults(scores: AdaptScores) -> None:
 # --- class names that the encoder does not know -----------------------------------------------
 
 
+def test_zero_shot_on_the_other_sets_alone_is_all_that_a_set_without_words_needs() -> None:
+    less = [
+        row
+        for row in everything()
+        if row.cell["method"] != "zero-shot" or row.cell["dataset"] != "digits"
+    ]
+    found = adapt_report.cells_listed(less, study())
+    assert found == less
+    scores = from_rows(less)
+    assert list(scores.before) == ["shapes", "letters"]
+    told = adapt_report.reading(study(), scores)
+    assert "The encoder knows no text for the classes of digits, so that zero-shot is on" in told
+    assert "zero-shot takes" not in told
+    assert "knows no text" not in adapt_report.reading(study(), from_rows(everything()))
+
+
 def unnamed(*without: str) -> AdaptScores:
     """Rows without some zero-shot accuracies: of a set, or of the encoder before adapting."""
     return from_rows(

@@ -122,7 +122,9 @@ def cells_listed(rows: Sequence[Row], study: Adapt) -> list[Row]:
     tested = {
         place(row)
         for row in rows
-        if (row.split, row.metric) == ("test", "accuracy") and row.cell["dataset"] == study.dataset
+        if (row.split, row.metric) == ("test", "accuracy")
+        and row.cell["dataset"] == study.dataset
+        or row.cell["method"] == ZERO_SHOT  # on other sets alone where words are not known
     }
     for item, encoder, method, partition, seed in sorted(wanted - tested, key=str):
         where = "" if partition is None else f", partition {partition}, seed {seed}"
@@ -182,11 +184,19 @@ def _methods(study: Adapt, scores: AdaptScores) -> str:
         "towards the input",
     }
     here = {item for item in study.items if item != "probe"} | set(study.probe)
+    wordless = ZERO_SHOT in here and "accuracy" not in scores.zero_shot
+    here -= {ZERO_SHOT} if wordless else set()
     methods = "; ".join(f"{name} {what}" for name, what in done.items() if name in here)
+    unknown = (
+        f" The encoder knows no text for the classes of {scores.dataset}, so that zero-shot is on "
+        "the other sets alone."
+        if wordless
+        else ""
+    )
     return (
         f"Preset {study.preset}: encoder {scores.encoder} is adapted to {scores.dataset} on shares "
         f"of its training images; accuracy is on {scores.n} test images that no training and no "
-        f"choice of settings has seen. Methods: {methods}."
+        f"choice of settings has seen. Methods: {methods}.{unknown}"
     )
 
 
