@@ -336,6 +336,13 @@ def test_seeds_and_purposes_give_their_own_streams() -> None:
         ({"partitions": [0.1, 1.5]}, r"partitions\[1\]: expected a share of the training images"),
         ({"others": ["digits"]}, "others: expected other sets than 'digits', got it among them"),
         ({"head": "text"}, "head: expected zeros or random with extra-class"),
+        ({"fault_from": 1.5}, "fault_from: expected at most 1, the largest of partitions, so that"),
+        ({"fault_from": 0.0}, "fault_from: expected a number above 0, got 0"),
+        (
+            {"probe": ["zero-shot"]},
+            "adapt.probe: expected probe, which every method is held against, got zero-shot in",
+        ),
+        ({"items": ["llrd"]}, r"expected probe, which every .* in items llrd; add it"),
         (
             {"partition_fault": "missing-class"},
             "probe: expected no probe-logistic with a partition",

@@ -15,13 +15,13 @@ T = TypeVar("T")
 BySeed = Mapping[int, float]
 Place = tuple[str, float, str]  # method, partition, and metric or tested set
 
-ZERO_SHOT, PROBE = "zero-shot", "probe"
+ZERO_SHOT, PROBE, SOLVER = "zero-shot", "probe", "probe-logistic"
 FAULTS = ("probe-missing-class", "probe-extra-class")
 KINDS = ("norm", "attention", "mlp", "embedding", "projection", "all")
 TITLES = {
     ZERO_SHOT: "zero-shot",
     PROBE: "probe",
-    "probe-logistic": "probe by a solver",
+    SOLVER: "probe by a solver",
     "probe-missing-class": "a class folder missing",
     "probe-extra-class": "a class folder too many",
     "unfreeze-norm": "norms",
@@ -32,6 +32,7 @@ TITLES = {
     "unfreeze-all": "all",
     "llrd": "norms, LLRD",
 }
+HELD_AGAINST = {PROBE: "the frozen probe", SOLVER: "the frozen probe by the solver"}
 FAMILIES = {  # of methods, as panels show them; a method is in the first that fits
     "encoder frozen": re.compile(r"probe|probe-logistic"),
     "partition fault": re.compile("|".join(FAULTS)),
