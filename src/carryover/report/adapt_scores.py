@@ -38,6 +38,7 @@ FAMILIES = {  # of methods, as panels show them; a method is in the first that f
     "partition fault": re.compile("|".join(FAULTS)),
     "unfrozen by depth": re.compile(r"unfreeze-last-\d+"),
     "norms, falling rates": re.compile(r"llrd.*"),
+    "embedding or everything": re.compile(r"unfreeze-(embedding|all)"),
     "unfrozen by kind": re.compile(r".*"),
 }
 
@@ -163,9 +164,9 @@ def _one(values: set[T], name: str) -> T:
 
 
 def methods(scores: AdaptScores) -> list[str]:
-    """Trained methods: frozen, by kind, by depth, falling rates, then those with a fault."""
-    names = ["encoder frozen", "unfrozen by kind", "unfrozen by depth", "norms, falling rates"]
-    order = {name: i for i, name in enumerate([*names, "partition fault"])}
+    """Trained methods: frozen, by kind, all, by depth, falling rates, then those with a fault."""
+    names = ["encoder frozen", "unfrozen by kind", "embedding or everything", "unfrozen by depth"]
+    order = {name: i for i, name in enumerate([*names, "norms, falling rates", "partition fault"])}
     found = {method for method, _, _ in scores.tested}
     return sorted(found, key=lambda method: (order[family(method)], *_within(method)))
 
