@@ -110,7 +110,7 @@ def retention(scores: AdaptScores) -> Figure:
     if not scores.kept:
         return nothing("no zero-shot accuracies before and after adapting")
     columns: dict[str, list[str]] = {}  # two, so that one is as wide as in the other figures
-    sides = [[], []]
+    sides: tuple[list[str], list[str]] = ([], [])
     for method in tuned(scores):
         sides[family(method) not in BY_KIND].append(method)
     for members in sides:
