@@ -162,6 +162,38 @@ def test_an_encoder_that_does_not_train_keeps_its_zero_shot_accuracy(
     assert of(rows["unfreeze"], "zeroshot_accuracy", method="unfreeze-all") == before
 
 
+def forget_words(dataset: str) -> None:
+    """As if the encoder knew no text for the classes of a set."""
+    manifest = Path("data/embeddings/clip-nano/manifest.json")
+    facts = json.loads(manifest.read_text())
+    facts["datasets"][dataset]["text"] = None
+    facts["digest"] = adapt_start.bank_out.manifest_digest(facts)
+    manifest.write_text(json.dumps(facts))
+
+
+def test_where_a_sets_words_are_unknown_zero_shot_is_on_the_others_alone(
+    run_items: Callable[..., dict[str, list[Row]]],
+) -> None:
+    small = {"lrs": only(0.01), "partitions": [0.1], "seeds": 1}
+    known = run_items("probe", **small)["probe"]
+    forget_words("digits")
+    rows = run_items("probe")["probe"]
+    found = [row for row in rows if row.cell["method"] == "zero-shot"]
+    assert [(row.cell["dataset"], row.metric) for row in found] == [
+        ("letters", "zeroshot_accuracy")
+    ]
+    assert [row.value for row in found] == of(
+        known, "zeroshot_accuracy", method="zero-shot", dataset="letters"
+    )
+
+
+def test_zero_shot_that_would_have_no_rows_is_refused(embedded: Checkout) -> None:
+    forget_words("digits")
+    embedded.edit(**{"adapt.others": None})
+    with pytest.raises(DataError, match="embeddings of class prompts of digits, there are none"):
+        run_stage("adapt", "probe")
+
+
 def test_a_head_of_texts_starts_at_the_zero_shot_accuracy(
     run_items: Callable[..., dict[str, list[Row]]],
 ) -> None:
@@ -304,6 +336,13 @@ def test_seeds_and_purposes_give_their_own_streams() -> None:
         ({"partitions": [0.1, 1.5]}, r"partitions\[1\]: expected a share of the training images"),
         ({"others": ["digits"]}, "others: expected other sets than 'digits', got it among them"),
         ({"head": "text"}, "head: expected zeros or random with extra-class"),
+        ({"fault_from": 1.5}, "fault_from: expected at most 1, the largest of partitions, so that"),
+        ({"fault_from": 0.0}, "fault_from: expected a number above 0, got 0"),
+        (
+            {"probe": ["zero-shot"]},
+            "adapt.probe: expected probe, which every method is held against, got zero-shot in",
+        ),
+        ({"items": ["llrd"]}, r"expected probe, which every .* in items llrd; add it"),
         (
             {"partition_fault": "missing-class"},
             "probe: expected no probe-logistic with a partition",

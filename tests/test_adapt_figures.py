@@ -149,14 +149,21 @@ def test_accuracy_has_a_panel_a_family_and_the_probe_in_each(scores: AdaptScores
     panels = drawn(scores, "accuracy").axes
     heads = [axis.get_legend().get_title().get_text() for axis in panels]
     assert heads == [
-        *("encoder frozen", "unfrozen by kind", "unfrozen by depth", "norms, falling rates")
+        *("encoder frozen", "unfrozen by kind", "embedding or everything", "unfrozen by depth"),
+        "norms, falling rates",
     ]
+    lines = {
+        head: {c.get_label() for c in axis.containers}
+        for head, axis in zip(heads, panels, strict=True)
+    }
+    assert lines["unfrozen by kind"] == {"probe", "norms"}
+    assert lines["embedding or everything"] == {"probe", "all"}
     for axis in panels:
         labels = [text.get_text() for text in axis.get_legend().get_texts()]
         assert "probe" in labels
         line = next(c for c in axis.containers if c.get_label() == "probe").lines[0]
         assert list(line.get_ydata()) == pytest.approx([0.6, 0.7, 0.8])
-    dashed = [line for line in panels[3].lines if line.get_linestyle() == "--"]
+    dashed = [line for line in panels[4].lines if line.get_linestyle() == "--"]
     assert [line.get_ydata()[0] for line in dashed] == [0.35]
 
 
@@ -187,8 +194,27 @@ def test_retention_has_the_set_itself_above_the_others(scores: AdaptScores) -> N
     assert "no zero-shot accuracies" in words(adapt_lines.retention(frozen))
 
 
+def test_no_line_of_a_caption_begins_with_a_lone_number(scores: AdaptScores) -> None:
+    said = drawn(scores, "calibration").get_supxlabel().replace("\N{NO-BREAK SPACE}", "_")
+    assert "below_0;" in said
+    assert [line for line in said.split("\n") if line.startswith("0")] == [
+        line for line in said.split("\n") if line.startswith("0: of the answers")
+    ]
+
+
 def test_times_are_the_median_and_the_range_of_the_turns() -> None:
     axis = adapt_time.time(TIMED).axes[0]
     assert [text.get_text() for text in axis.get_yticklabels()] == ["probe", "llrd"]
     assert [text.get_text() for text in axis.texts] == ["0.02 s", "2.2 s"]
     assert [list(line.get_xdata()) for line in axis.lines[::2]] == [[0.01, 0.03], [2.0, 2.5]]
+
+
+def test_times_without_epochs_are_told_apart() -> None:
+    assert "without epochs" not in words(adapt_time.time(TIMED))
+    more = replace(
+        TIMED,
+        seconds=TIMED.seconds | {"zero-shot, in all": [0.1]},
+        images=TIMED.images | {"zero-shot, in all": 0},
+    )
+    told = words(adapt_time.time(more))
+    assert "n = 1000 images an epoch; in all: without epochs" in told

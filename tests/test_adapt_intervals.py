@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -55,7 +57,7 @@ def test_the_interval_holds_the_truth_more_often_than_it_says() -> None:
 
 
 def test_gains_are_paired_by_seed(scores: AdaptScores) -> None:
-    found, p = adapt_intervals.gain(scores, "unfreeze-norm", [0.1])
+    found, p = adapt_intervals.gain(scores, "unfreeze-norm", [0.1], "probe")
     # all three differences are 0.05: only the rounding of accuracies to 1 / 400 is left
     assert found.value == pytest.approx(0.05)
     assert found.high - found.value == pytest.approx(T2 * (1 / 400) / 18**0.5)
@@ -65,7 +67,7 @@ def test_gains_are_paired_by_seed(scores: AdaptScores) -> None:
 
 def test_with_one_seed_a_gain_is_the_difference_of_two_proportions() -> None:
     single = from_rows(everything(seeds=1))
-    found, p = adapt_intervals.gain(single, "unfreeze-norm", [0.1])
+    found, p = adapt_intervals.gain(single, "unfreeze-norm", [0.1], "probe")
     a, b = wilson(268, 400), wilson(248, 400)
     assert found.value == pytest.approx(0.05)
     assert found.low == pytest.approx(0.05 - np.hypot(a.value - a.low, b.high - b.value))
@@ -79,3 +81,13 @@ def test_what_was_kept_is_a_mean_over_sets(scores: AdaptScores) -> None:
     assert change.value == pytest.approx(-0.2)
     assert change.low == pytest.approx(-0.2 - SPREAD)
     assert adapt_intervals.before(scores, ["letters"]) == wilson(300, 500)
+
+
+def test_no_bound_of_a_number_is_beyond_what_it_can_be(scores: AdaptScores) -> None:
+    wide = replace(scores, tested={("probe", 0.5, "ece"): {0: 0.0, 1: 0.2, 2: 0.01}})
+    found = adapt_intervals.calibration(wide, "probe", 0.5)
+    assert found.low == 0.0
+    assert found.high == adapt_intervals.over_seeds([0.0, 0.2, 0.01]).high
+    assert adapt_intervals.number([0.8, 1.0, 0.9], "ece").high == 1.0
+    assert adapt_intervals.number([0.8, 1.0, 0.9], "nll").high > 1.0
+    assert adapt_intervals.number([1.5, 2.0, 1.9], "brier").high == 2.0

@@ -113,24 +113,47 @@ def test_cells_that_the_parameters_list_must_be_there() -> None:
         adapt_report.cells_listed(found, study(partitions=(0.3,)))
     with pytest.raises(DataError, match="run `dvc repro adapt@"):
         adapt_report.cells_listed(found, study(dataset="letters"))
-    with pytest.raises(DataError, match=r"adapt\.probe: expected probe, .* got zero-shot in items"):
-        adapt_report.cells_listed(found, study(probe=("zero-shot",)))
 
 
 # --- tables ------------------------------------------------------------------------------------
 
 
 def test_holm_is_over_all_gains_and_over_their_means(scores: AdaptScores) -> None:
-    found = adapt_gains.gains(scores)
+    found = adapt_gains.gains(scores, "probe")
     names = ["zero-shot", "probe-logistic", "unfreeze-norm", "unfreeze-all", "unfreeze-last-2"]
     assert [each.method for each in found][::3] == [*names, "llrd"]
     assert [each.p_holm for each in found] == holm([each.p for each in found])
-    means = adapt_gains.mean_gains(scores, found)
+    means = adapt_gains.mean_gains(scores, "probe")
     assert len(means) == 6
     by_name = {each.method: each for each in means}
     assert by_name["llrd"].difference.value == pytest.approx(0.05)
     assert by_name["zero-shot"].difference.value == pytest.approx(-0.35)
     assert by_name["probe-logistic"].p_holm == 1
+
+
+def test_the_same_gains_are_told_over_the_solvers_probe() -> None:
+    rows = [
+        replace(row, value=row.value + 0.1)
+        if (row.cell["method"], row.split, row.metric) == ("probe-logistic", "test", "accuracy")
+        else row
+        for row in everything()
+    ]
+    scores = from_rows(rows)
+    assert adapt_gains.references(scores) == ["probe", "probe-logistic"]
+    by_name = {each.method: each for each in adapt_gains.mean_gains(scores, "probe-logistic")}
+    assert sorted(by_name) == [
+        *("llrd", "probe", "unfreeze-all", "unfreeze-last-2", "unfreeze-norm", "zero-shot")
+    ]
+    assert by_name["probe"].difference.value == pytest.approx(-0.1)
+    assert by_name["llrd"].difference.value == pytest.approx(-0.05)
+    means = {over: adapt_gains.mean_gains(scores, over) for over in ("probe", "probe-logistic")}
+    told = answer(scores, means, [])
+    assert (
+        "zero-shot, probe, unfreeze-norm, unfreeze-all, unfreeze-last-2 and llrd are worse than "
+        "the frozen probe by the solver and no method is better"
+    ) in told
+    adam = from_rows(row for row in rows if row.cell["method"] != "probe-logistic")
+    assert adapt_gains.references(adam) == ["probe"]
 
 
 def test_changes_go_from_each_partition_to_the_next(scores: AdaptScores) -> None:
@@ -148,8 +171,8 @@ def test_tables_have_a_line_a_method(scores: AdaptScores) -> None:
     assert table.lines[2][0] == "probe"
     assert table.lines[2][3].startswith("70.0 [6")
     assert "400 test images of digits; mean over 3 seeds" in table.title
-    gains = adapt_gains.gains(scores)
-    gained = adapt_tables.gains_table(scores, gains, adapt_gains.mean_gains(scores, gains))
+    gains, means = adapt_gains.gains(scores, "probe"), adapt_gains.mean_gains(scores, "probe")
+    gained = adapt_tables.gains_table(scores, "probe", gains, means)
     line = next(line for line in gained.lines if line[0] == "probe-logistic")
     assert line[1:] == ["+0.0 [-0.1, +0.1], p 1", *["+0.0 [-0.3, +0.3], p 1"] * 3]
     kept = adapt_tables.retention_tables(scores)
@@ -178,9 +201,10 @@ def test_csv_files_have_every_cell(scores: AdaptScores) -> None:
         c for c in cells if (c["method"], c["partition"], c["metric"]) == ("llrd", "0.1", "lr")
     )
     assert (one["mean"], one["low"], one["train_images"]) == ("0.001", "", "100")
-    gains = adapt_gains.gains(scores)
-    gained = lines(adapt_csv.gains_csv(scores, gains, adapt_gains.mean_gains(scores, gains)))
+    gains, means = adapt_gains.gains(scores, "probe"), adapt_gains.mean_gains(scores, "probe")
+    gained = lines(adapt_csv.gains_csv(scores, gains, means))
     assert len(gained) == 6 * 4
+    assert {line["over"] for line in gained} == {"probe"}
     assert sum(line["partition"] == "" for line in gained) == 6
     kept = lines(adapt_csv.retention_csv(scores))
     assert len(kept) == 4 * 3 * (3 + 1)
@@ -188,8 +212,8 @@ def test_csv_files_have_every_cell(scores: AdaptScores) -> None:
 
 
 def test_the_summary_is_nested_by_method_and_partition(scores: AdaptScores) -> None:
-    gains = adapt_gains.gains(scores)
-    means, changes = adapt_gains.mean_gains(scores, gains), adapt_gains.changes(scores)
+    gains, means = adapt_gains.gains(scores, "probe"), adapt_gains.mean_gains(scores, "probe")
+    changes = adapt_gains.changes(scores)
     summary = summarise(scores, gains, means, changes)
     assert summary["unfreeze-all"]["100_percent"]["accuracy"]["value"] == 0.9
     assert summary["unfreeze-all"]["100_percent"]["gain"]["value"] == 0.1
@@ -201,7 +225,7 @@ def test_the_summary_is_nested_by_method_and_partition(scores: AdaptScores) -> N
     _, header, lines = headline(json.loads(json.dumps(summary)))
     assert header == ["method", "10 %", "50 %", "100 %"]
     assert lines[0] == ["zero-shot", "35.0 [30.5, 39.8]", "", ""]
-    told = answer(scores, means, changes)
+    told = answer(scores, {"probe": means}, changes)
     assert "+10.0 [+9.7, +10.3] points with correct partitions (10 % to 50 %, p " in told
     assert "-30.0 [-30.3, -29.7] points with a class folder too many (50 % to 100 %, p " in told
     assert (
@@ -223,8 +247,8 @@ def test_the_summary_is_nested_by_method_and_partition(scores: AdaptScores) -> N
 def test_methods_are_set_against_the_probe_in_whole_sentences(
     scores: AdaptScores, kept: tuple[str, ...], said: str
 ) -> None:
-    means = adapt_gains.mean_gains(scores, adapt_gains.gains(scores))
-    told = answer(scores, [each for each in means if each.method in kept], [])
+    means = adapt_gains.mean_gains(scores, "probe")
+    told = answer(scores, {"probe": [each for each in means if each.method in kept]}, [])
     assert said in told if said else told == ""
 
 
@@ -242,7 +266,44 @@ def test_the_text_names_seeds_and_faults(scores: AdaptScores) -> None:
     assert "one seed says nothing" in adapt_report.reading(study(), from_rows(everything(1)))
 
 
+def test_the_text_names_passes_and_rates_at_the_ends_of_their_lists(scores: AdaptScores) -> None:
+    lists = {"probe": (0.001, 0.01), "unfreeze": (0.0001, 0.001), "llrd": (0.0001, 0.001, 0.01)}
+    told = adapt_report.reading(study(lrs=lists), scores)
+    # 60 updates of 16: 7 batches are one pass over 100 images, 63 over 1000
+    assert "are 8.6 passes over the images of 10 % and 1.0 over those of 100 %. Under one" in told
+    assert (
+        "At some of the 3 partitions (how many stands in brackets) the rate chosen is the largest "
+        "of its list for unfreeze-norm (3), unfreeze-all (3), unfreeze-last-2 (3) and the smallest "
+        "of its list for probe (3), where others may do better."
+    ) in told
+    assert "llrd (" not in told
+    inner = adapt_report.reading(study(lrs=dict.fromkeys(lists, (0.0001, 0.001, 0.01))), scores)
+    assert "No rate that was chosen is at an end of its list." in inner
+    plain = adapt_report.reading(study(max_updates=0, batch_size=8), scores)
+    assert "passes over" not in plain
+    assert "its list" not in plain
+    small = adapt_report.reading(study(batch_size=32), scores)
+    assert "1.9 over those of 100 %." in small
+    assert "Under one pass" not in small
+
+
 # --- class names that the encoder does not know -----------------------------------------------
+
+
+def test_zero_shot_on_the_other_sets_alone_is_all_that_a_set_without_words_needs() -> None:
+    less = [
+        row
+        for row in everything()
+        if row.cell["method"] != "zero-shot" or row.cell["dataset"] != "digits"
+    ]
+    found = adapt_report.cells_listed(less, study())
+    assert found == less
+    scores = from_rows(less)
+    assert list(scores.before) == ["shapes", "letters"]
+    told = adapt_report.reading(study(), scores)
+    assert "The encoder knows no text for the classes of digits, so that zero-shot is on" in told
+    assert "zero-shot takes" not in told
+    assert "knows no text" not in adapt_report.reading(study(), from_rows(everything()))
 
 
 def unnamed(*without: str) -> AdaptScores:
@@ -262,13 +323,13 @@ def test_tables_and_text_do_without_zero_shot_accuracies(
     without: tuple[str, ...], tables: int
 ) -> None:
     scores = unnamed(*without)
-    gains = adapt_gains.gains(scores)
-    means, changes = adapt_gains.mean_gains(scores, gains), adapt_gains.changes(scores)
+    gains, means = adapt_gains.gains(scores, "probe"), adapt_gains.mean_gains(scores, "probe")
+    changes = adapt_gains.changes(scores)
     retained = adapt_tables.retention_tables(scores)
     assert len(retained) == tables
     shown = [
         adapt_tables.accuracy_table(scores),
-        adapt_tables.gains_table(scores, gains, means),
+        adapt_tables.gains_table(scores, "probe", gains, means),
         adapt_tables.calibration_table(scores),
         *retained,
     ]
@@ -280,7 +341,8 @@ def test_tables_and_text_do_without_zero_shot_accuracies(
     assert ("zero_shot_others" in summary["llrd"]["50_percent"]) == bool(tables)
     _, _, lines = headline(json.loads(json.dumps(summary)))
     assert ("zero-shot" in [line[0] for line in lines]) == ("zero-shot" not in without)
-    assert ("zero-shot" in answer(scores, means, changes)) == ("zero-shot" not in without)
+    told = answer(scores, {"probe": means}, changes)
+    assert ("zero-shot" in told) == ("zero-shot" not in without)
     assert adapt_csv.cells_csv(scores).count("zero-shot") == (0 if "zero-shot" in without else 4)
     assert adapt_csv.retention_csv(scores).count("\n") == 1 + tables // 2 * 4 * 3 * 3
 
@@ -321,6 +383,16 @@ def test_the_stage_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.Monke
     names = [f"{stem}.{end}" for stem in ("adapt", "gains", "retention") for end in ("csv", "md")]
     assert made == {*names, "adapt.tex", "gains.tex", "retention.tex", "summary.json"}
     text = (adapt_report.FOLDER / "adapt.md").read_text()
-    assert text.count("| method |") == 7
+    assert text.count("| method |") == 8
+    assert "no other method can be told apart from it" in text
     latex = (adapt_report.FOLDER / "adapt.tex").read_text()
-    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 7
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 8
+    gained = (adapt_report.FOLDER / "gains.md").read_text()
+    assert gained.count("minus that of the frozen probe by the solver, points") == 1
+    over = [
+        line["over"]
+        for line in csv.DictReader(io.StringIO((adapt_report.FOLDER / "gains.csv").read_text()))
+    ]
+    assert over == 3 * 6 * ["probe"] + 3 * 6 * ["probe-logistic"] + 6 * ["probe"] + 6 * [
+        "probe-logistic"
+    ]

@@ -90,15 +90,21 @@ def retained(
 
 
 def zero_shot(study: Adapt, start: Start) -> Numbers:
-    """What the encoder scores before any training, by its text head."""
-    weights = start.class_weights[study.dataset]
+    """What the encoder scores before any training, by its text head.
+
+    On the other sets alone where it does not know the words of the set adapted to.
+    """
     found: Numbers = []
-    for split, examples in (("test", start.test), ("train", start.train)):
-        logits = zero_shot_logits(examples.embeddings, weights, start.encoder.logit_scale)
-        values = scores(logits, examples.labels, "none", len(logits), "test")
-        wanted = values if split == "test" else ["accuracy"]
-        found += [(study.dataset, split, metric, values[metric], len(logits)) for metric in wanted]
-    for name, examples in {study.dataset: start.test, **start.others}.items():
+    tested = start.others
+    if study.dataset in start.class_weights:
+        weights = start.class_weights[study.dataset]
+        for split, examples in (("test", start.test), ("train", start.train)):
+            logits = zero_shot_logits(examples.embeddings, weights, start.encoder.logit_scale)
+            values = scores(logits, examples.labels, "none", len(logits), "test")
+            wanted = values if split == "test" else ["accuracy"]
+            found += [(study.dataset, split, name, values[name], len(logits)) for name in wanted]
+        tested = {study.dataset: start.test, **start.others}
+    for name, examples in tested.items():
         found.append(_zero_shot_accuracy(start, name, examples.embeddings, examples.labels))
     return found
 

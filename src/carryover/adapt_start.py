@@ -120,7 +120,8 @@ def load_start(params: Params, device: torch.device, pixels: bool) -> Start:
     others = study.others or ()
     for name in (study.dataset, *others):
         refuse_stale(params.data, name)
-        needed = name in others or "zero-shot" in study.probe or study.head == "text"
+        needed = name in others or study.head == "text"
+        needed |= "zero-shot" in study.probe and not others  # it would have no rows at all
         if needed or bank_out.has_text(folder, name):
             text = bank_out.read_text(folder, name)
             weights[name] = F.normalize(text.mean(1), dim=-1).to(device)

@@ -61,6 +61,7 @@ class Adapt:
                 found += between(value, f"{name}[{i}]", above=0.0)
         found += at_least(self.seeds, "seeds", 1)
         found += at_least(self.fault_class, "fault_class", 0)
+        found += between(self.fault_from, "fault_from", above=0.0)
         found += at_least(self.blocks_from, "blocks_from", 0)
         found += at_least(self.batch_size, "batch_size", 1)
         found += at_least(self.max_updates, "max_updates", 0)
@@ -85,7 +86,18 @@ class Adapt:
             for i, mode in enumerate(self.unfreeze)
             if mode not in MODES and not re.fullmatch(r"last-[1-9][0-9]*", mode)
         ]
+        if "probe" not in self.items or "probe" not in self.probe:
+            found.append(
+                "probe: expected probe, which every method is held against, got "
+                f"{', '.join(self.probe)} in items {', '.join(self.items)}; add it"
+            )
         faulty = {self.partition_fault, *(method.removeprefix("probe-") for method in self.probe)}
+        largest = max(self.partitions, default=1.0)
+        if faulty & {"missing-class", "extra-class"} and self.fault_from > largest:
+            found.append(
+                f"fault_from: expected at most {largest:g}, the largest of partitions, so that "
+                f"one has the fault, got {self.fault_from:g}"
+            )
         if self.head == "text" and "extra-class" in faulty:
             found.append("head: expected zeros or random with extra-class, which no text is for")
         if self.partition_fault != "none" and "probe-logistic" in self.probe:

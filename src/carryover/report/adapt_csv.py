@@ -36,18 +36,18 @@ def _numbers(
 ) -> Iterator[tuple[str, str, object, Interval]]:
     for (name, share_of, metric), values in scores.tested.items():
         if (name, share_of) == (method, partition):
-            found = adapt_intervals.over_seeds(list(values.values()))
+            found = adapt_intervals.number(list(values.values()), metric)
             if metric == "accuracy":
                 found = adapt_intervals.accuracy(scores, method, partition)
             yield "test", metric, scores.n, found
     for (name, share_of, metric), values in scores.trained.items():
         if (name, share_of) == (method, partition):
-            yield "train", metric, "", adapt_intervals.over_seeds(list(values.values()))
+            yield "train", metric, "", adapt_intervals.number(list(values.values()), metric)
 
 
 def gains_csv(scores: AdaptScores, compared: Sequence[Compared], means: Sequence[Compared]) -> str:
-    """Every gain over the probe; those over all partitions have no partition."""
-    header = ["method", "partition", "train_images", "seeds", "test_images", "gain"]
+    """Every gain over a probe; those over all partitions have no partition."""
+    header = ["method", "over", "partition", "train_images", "seeds", "test_images", "gain"]
     places: list[list[object]] = [
         [each.places[0], scores.images[each.places[0]]] for each in compared
     ]
@@ -56,7 +56,7 @@ def gains_csv(scores: AdaptScores, compared: Sequence[Compared], means: Sequence
     for place, each in zip(places, [*compared, *means], strict=True):
         told = [round(each.difference.value, 6), *_bounds(each.difference)]
         told += [f"{each.p:.4g}", f"{each.p_holm:.4g}"]
-        lines.append([each.method, *place, len(scores.seeds), scores.n, *told])
+        lines.append([each.method, each.over, *place, len(scores.seeds), scores.n, *told])
     return to_csv([*header, "low", "high", "p", "p_holm"], lines)
 
 

@@ -1,4 +1,4 @@
-"""Differences of the adaptation study: over the frozen probe, and from partition to partition."""
+"""Differences of the adaptation study: over frozen probes, and from partition to partition."""
 
 from __future__ import annotations
 
@@ -8,40 +8,57 @@ from dataclasses import dataclass
 
 from carryover.measure.statistics import Interval, holm
 from carryover.report import adapt_intervals
-from carryover.report.adapt_scores import FAULTS, PROBE, ZERO_SHOT, AdaptScores, methods
+from carryover.report.adapt_scores import (
+    FAULTS,
+    HELD_AGAINST,
+    ZERO_SHOT,
+    AdaptScores,
+    methods,
+)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A difference of accuracies: a method minus the probe, or a partition minus the one before.
+    """A difference of accuracies: a method minus a probe, or a partition minus the one before.
 
     Attributes:
+        over: the probe; of a change None.
         places: partitions that it is over; of a change the earlier and the later.
         p_holm: p adjusted within the difference's family.
     """
 
     method: str
+    over: str | None
     places: tuple[float, ...]
     difference: Interval
     p: float
     p_holm: float
 
 
-def gains(scores: AdaptScores) -> list[Compared]:
-    """Every method less those with a fault, and zero-shot, minus the probe at each partition.
+def references(scores: AdaptScores) -> list[str]:
+    """The frozen probes that methods are held against: by Adam, and by the solver."""
+    return [name for name in HELD_AGAINST if name in methods(scores)]
+
+
+def gains(scores: AdaptScores, over: str) -> list[Compared]:
+    """Every method less those with a fault, and zero-shot, minus a probe at each partition.
 
     Holm's correction is over all of them.
     """
-    names = [name for name in methods(scores) if name not in (PROBE, *FAULTS)]
-    if "accuracy" in scores.zero_shot:
-        names = [ZERO_SHOT, *names]
-    return _over_families([[(name, (p,)) for name in names for p in scores.images]], scores)
+    names = _against(scores, over)
+    return _over_families([[(name, (p,)) for name in names for p in scores.images]], scores, over)
 
 
-def mean_gains(scores: AdaptScores, per_partition: Sequence[Compared]) -> list[Compared]:
+def mean_gains(scores: AdaptScores, over: str) -> list[Compared]:
     """The same, mean over all partitions: one test a method, Holm's correction over them."""
-    names = dict.fromkeys(each.method for each in per_partition)
-    return _over_families([[(name, tuple(scores.images)) for name in names]], scores)
+    names = _against(scores, over)
+    return _over_families([[(name, tuple(scores.images)) for name in names]], scores, over)
+
+
+def _against(scores: AdaptScores, over: str) -> list[str]:
+    """What is held against a probe."""
+    names = [name for name in methods(scores) if name not in (over, *FAULTS)]
+    return [ZERO_SHOT, *names] if "accuracy" in scores.zero_shot else names
 
 
 def changes(scores: AdaptScores) -> list[Compared]:
@@ -52,26 +69,27 @@ def changes(scores: AdaptScores) -> list[Compared]:
             for method in methods(scores)
         ],
         scores,
-        along=True,
+        None,
     )
 
 
 def _over_families(
     families: Sequence[Sequence[tuple[str, tuple[float, ...]]]],
     scores: AdaptScores,
-    along: bool = False,
+    over: str | None,
 ) -> list[Compared]:
+    """The differences of each family, over a probe or along partitions; p adjusted within it."""
     made = []
     for family in families:
         found = [
             adapt_intervals.change(scores, method, *places)
-            if along
-            else adapt_intervals.gain(scores, method, places)
+            if over is None
+            else adapt_intervals.gain(scores, method, places, over)
             for method, places in family
         ]
         adjusted = holm([p for _, p in found])
         made += [
-            Compared(method, places, interval, p, p_holm)
+            Compared(method, over, places, interval, p, p_holm)
             for (method, places), (interval, p), p_holm in zip(family, found, adjusted, strict=True)
         ]
     return made

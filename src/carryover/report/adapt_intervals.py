@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from carryover.measure.combined import combination, combination_p, student
 from carryover.measure.statistics import Interval
-from carryover.report.adapt_scores import PROBE, ZERO_SHOT, AdaptScores, others
+from carryover.report.adapt_scores import ZERO_SHOT, AdaptScores, others
 
 NOWHERE = Interval(math.nan, math.nan, math.nan)  # what a training that diverged does not have
+MOST = {"accuracy": 1.0, "ece": 1.0, "diverged": 1.0, "brier": 2.0}  # of numbers that have a bound
 
 
 class Outcome(NamedTuple):
@@ -109,19 +110,27 @@ def over_seeds(values: Sequence[float]) -> Interval:
     return student(values)[0]
 
 
+def number(values: Sequence[float], metric: str) -> Interval:
+    """The same of one of the rows' metrics: its bounds are within what it can be, 0 or more."""
+    found = over_seeds(values)
+    return Interval(found.value, max(found.low, 0.0), min(found.high, MOST.get(metric, math.inf)))
+
+
 def calibration(scores: AdaptScores, method: str, partition: float) -> Interval:
     """Expected calibration error on the test images, over seeds alone; of all, or nowhere."""
     values = scores.tested.get((method, partition, "ece"), {})
-    return over_seeds(list(values.values())) if len(values) == len(scores.seeds) else NOWHERE
+    return number(list(values.values()), "ece") if len(values) == len(scores.seeds) else NOWHERE
 
 
-def gain(scores: AdaptScores, method: str, partitions: Sequence[float]) -> tuple[Interval, float]:
-    """Accuracy of a method, or zero-shot, minus that of the frozen probe, mean over partitions."""
+def gain(
+    scores: AdaptScores, method: str, partitions: Sequence[float], over: str
+) -> tuple[Interval, float]:
+    """Accuracy of a method, or zero-shot, minus that of another, mean over partitions."""
     return mean_difference(
         [
             (
                 [_test(scores, method, partition, seed) for partition in partitions],
-                [_test(scores, PROBE, partition, seed) for partition in partitions],
+                [_test(scores, over, partition, seed) for partition in partitions],
             )
             for seed in scores.seeds
         ]

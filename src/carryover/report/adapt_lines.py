@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+BY_KIND = ("unfrozen by kind", "embedding or everything")  # beside each other in retention
+
+
 def accuracy(scores: AdaptScores, published: Published | None = None) -> Figure:
     """Test accuracy by partition, a panel a family of methods, zero-shot as a dashed line.
 
@@ -91,7 +94,8 @@ def calibration(scores: AdaptScores) -> Figure:
             scores,
             "0: of the answers given with 80 % confidence, 80 % are right; "
             + (
-                "bars: 95 % Student t interval over seeds, cut off at 0; zero-shot has none"
+                "bars: 95 % Student t interval over seeds, none below\N{NO-BREAK SPACE}0; "
+                "zero-shot has none"
                 if len(scores.seeds) > 1
                 else "no intervals with one seed"
             ),
@@ -106,11 +110,12 @@ def retention(scores: AdaptScores) -> Figure:
     if not scores.kept:
         return nothing("no zero-shot accuracies before and after adapting")
     columns: dict[str, list[str]] = {}  # two, so that one is as wide as in the other figures
-    rest = [family(method) for method in tuned(scores) if family(method) != "unfrozen by kind"]
+    sides: tuple[list[str], list[str]] = ([], [])
     for method in tuned(scores):
-        by_kind = family(method) == "unfrozen by kind"
-        name = family(method) if by_kind else "; ".join(dict.fromkeys(rest))
-        columns.setdefault(name, []).append(method)
+        sides[family(method) not in BY_KIND].append(method)
+    for members in sides:
+        if members:
+            columns["; ".join(dict.fromkeys(map(family, members)))] = members
     groups = adapt_intervals.groups(scores)
     with style():
         figure, axes = panels(

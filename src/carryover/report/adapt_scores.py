@@ -15,13 +15,13 @@ T = TypeVar("T")
 BySeed = Mapping[int, float]
 Place = tuple[str, float, str]  # method, partition, and metric or tested set
 
-ZERO_SHOT, PROBE = "zero-shot", "probe"
+ZERO_SHOT, PROBE, SOLVER = "zero-shot", "probe", "probe-logistic"
 FAULTS = ("probe-missing-class", "probe-extra-class")
 KINDS = ("norm", "attention", "mlp", "embedding", "projection", "all")
 TITLES = {
     ZERO_SHOT: "zero-shot",
     PROBE: "probe",
-    "probe-logistic": "probe by a solver",
+    SOLVER: "probe by a solver",
     "probe-missing-class": "a class folder missing",
     "probe-extra-class": "a class folder too many",
     "unfreeze-norm": "norms",
@@ -32,11 +32,13 @@ TITLES = {
     "unfreeze-all": "all",
     "llrd": "norms, LLRD",
 }
+HELD_AGAINST = {PROBE: "the frozen probe", SOLVER: "the frozen probe by the solver"}
 FAMILIES = {  # of methods, as panels show them; a method is in the first that fits
     "encoder frozen": re.compile(r"probe|probe-logistic"),
     "partition fault": re.compile("|".join(FAULTS)),
     "unfrozen by depth": re.compile(r"unfreeze-last-\d+"),
     "norms, falling rates": re.compile(r"llrd.*"),
+    "embedding or everything": re.compile(r"unfreeze-(embedding|all)"),
     "unfrozen by kind": re.compile(r".*"),
 }
 
@@ -162,9 +164,9 @@ def _one(values: set[T], name: str) -> T:
 
 
 def methods(scores: AdaptScores) -> list[str]:
-    """Trained methods: frozen, by kind, by depth, falling rates, then those with a fault."""
-    names = ["encoder frozen", "unfrozen by kind", "unfrozen by depth", "norms, falling rates"]
-    order = {name: i for i, name in enumerate([*names, "partition fault"])}
+    """Trained methods: frozen, by kind, all, by depth, falling rates, then those with a fault."""
+    names = ["encoder frozen", "unfrozen by kind", "embedding or everything", "unfrozen by depth"]
+    order = {name: i for i, name in enumerate([*names, "norms, falling rates", "partition fault"])}
     found = {method for method, _, _ in scores.tested}
     return sorted(found, key=lambda method: (order[family(method)], *_within(method)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from carryover.measure.statistics import Interval
@@ -11,6 +12,7 @@ from carryover.report import adapt_intervals
 from carryover.report.adapt_gains import Compared
 from carryover.report.adapt_scores import (
     FAULTS,
+    HELD_AGAINST,
     PROBE,
     ZERO_SHOT,
     AdaptScores,
@@ -82,8 +84,14 @@ def largest_fall(method: str, changes: Sequence[Compared]) -> Compared | None:
     return min(own, key=lambda each: each.difference.value, default=None)
 
 
-def answer(scores: AdaptScores, means: Sequence[Compared], changes: Sequence[Compared]) -> str:
-    """What these rows say of more data, of faulty folders, and of the methods."""
+def answer(
+    scores: AdaptScores, means: Mapping[str, Sequence[Compared]], changes: Sequence[Compared]
+) -> str:
+    """What these rows say of more data, of faulty folders, and of the methods.
+
+    Args:
+        means: gains over all partitions, by the probe that they are over.
+    """
     said = []
     for method in (PROBE, *FAULTS):
         fall = largest_fall(method, changes)
@@ -96,11 +104,13 @@ def answer(scores: AdaptScores, means: Sequence[Compared], changes: Sequence[Com
             )
     text = "The largest drop, or smallest rise, in the frozen probe's accuracy from one partition "
     text = f"{text}to the next: {'; '.join(said)}. " if said else ""
-    return f"{text}{_against_the_probe(scores, means)}".rstrip()
+    against = " ".join(_against(scores, over, found) for over, found in means.items())
+    return f"{text}{against}".rstrip()
 
 
-def _against_the_probe(scores: AdaptScores, means: Sequence[Compared]) -> str:
-    """Which methods are better or worse than the probe, as far as the seeds tell."""
+def _against(scores: AdaptScores, over: str, means: Sequence[Compared]) -> str:
+    """Which methods are better or worse than a probe, as far as the seeds tell."""
+    probe = HELD_AGAINST[over]
     seeds = f"{len(scores.seeds)} seed{'s' * (len(scores.seeds) > 1)}"
     tested = f"p below 0.05 after Holm's correction over {len(means)} method"
     tested += "s" * (len(means) > 1)
@@ -108,13 +118,13 @@ def _against_the_probe(scores: AdaptScores, means: Sequence[Compared]) -> str:
     better = [each.method for each in clear if each.difference.value > 0]
     worse = [each.method for each in clear if each.difference.value < 0]
     if not clear:
-        told = f"With {seeds}, no method can be told apart from the frozen probe ({tested})."
+        told = f"With {seeds}, no method can be told apart from {probe} ({tested})."
         return told if means else ""
     if better and worse:
-        told = f"{_are(better)} better than the frozen probe and {_are(worse)} worse"
+        told = f"{_are(better)} better than {probe} and {_are(worse)} worse"
     else:
         word, other = ("better", "worse") if better else ("worse", "better")
-        told = f"{_are(better or worse)} {word} than the frozen probe and no method is {other}"
+        told = f"{_are(better or worse)} {word} than {probe} and no method is {other}"
     rest = f"; with {seeds}, no other method can be told apart from it"
     more = rest if len(clear) < len(means) else ""
     return f"Averaged over all partitions, {told} ({tested}){more}."
@@ -124,6 +134,51 @@ def _are(names: Sequence[str]) -> str:
     """``a is``, ``a, b and c are``."""
     *first, last = names
     return f"{', '.join(first)} and {last} are" if first else f"{last} is"
+
+
+def passes(scores: AdaptScores, batch_size: int) -> str:
+    """How often a training sees the images of the smallest and of the largest partition."""
+    counts = {
+        partition: fmean(scores.trained[PROBE, partition, "updates"].values())
+        / math.ceil(images / batch_size)
+        for partition, images in scores.images.items()
+    }
+    first, last = min(counts), max(counts)
+    told = (
+        f"The updates of a training are {counts[first]:.1f} passes over the images of "
+        f"{share(first)} and {counts[last]:.1f} over those of {share(last)}."
+    )
+    if counts[last] >= 1:
+        return told
+    return (
+        f"{told} Under one pass, the accuracies of methods that unfreeze show the budget, not the "
+        "data."
+    )
+
+
+def ends_of_lists(scores: AdaptScores, lists: Mapping[str, Sequence[float]]) -> str:
+    """Methods whose chosen rates are at an end of their lists, and at how many partitions.
+
+    Args:
+        lists: the rates that each method was tried with; methods with one are not among them.
+    """
+    ends = []
+    for word, end in (("largest", max), ("smallest", min)):
+        found = {
+            method: sum(
+                any(math.isclose(lr, end(rates)) for lr in scores.trained[method, p, "lr"].values())
+                for p in scores.images
+            )
+            for method, rates in lists.items()
+        }
+        names = ", ".join(f"{method} ({count})" for method, count in found.items() if count)
+        ends += [f"the {word} of its list for {names}"] if names else []
+    if not ends:
+        return "No rate that was chosen is at an end of its list." if lists else ""
+    return (
+        f"At some of the {len(scores.images)} partitions (how many stands in brackets) the rate "
+        f"chosen is {' and '.join(ends)}, where others may do better."
+    )
 
 
 def _tested(each: Compared) -> dict[str, float]:

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from carryover.measure.statistics import Interval
 from carryover.report import adapt_intervals
 from carryover.report.adapt_gains import Compared
-from carryover.report.adapt_scores import ZERO_SHOT, AdaptScores, methods, share, tuned
+from carryover.report.adapt_scores import (
+    HELD_AGAINST,
+    ZERO_SHOT,
+    AdaptScores,
+    methods,
+    share,
+    tuned,
+)
 from carryover.report.tables import Table, percent
 
 ON_A_PAGE = 4  # partitions beside each other in LaTeX
@@ -34,13 +41,13 @@ def accuracy_table(scores: AdaptScores) -> Table:
 
 
 def gains_table(
-    scores: AdaptScores, compared: Sequence[Compared], means: Sequence[Compared]
+    scores: AdaptScores, over: str, compared: Sequence[Compared], means: Sequence[Compared]
 ) -> Table:
-    """Gains over the probe, by partition and over all of them."""
+    """Gains over a probe, by partition and over all of them."""
     whole = {each.method: _told(each) for each in means}
     by_place = {(each.method, each.places[0]): _told(each) for each in compared}
     return Table(
-        f"Accuracy minus that of the frozen probe, points [95 %], p after Holm's correction; "
+        f"Accuracy minus that of {HELD_AGAINST[over]}, points [95 %], p after Holm's correction; "
         f"{_seeds(scores)}, {scores.n} test images.",
         ["method", "mean", *map(share, scores.images)],
         [

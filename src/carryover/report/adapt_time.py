@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+WHOLE = ", in all"  # ends the name of a method without epochs: its seconds are those until done
+
+
 @dataclass(frozen=True)
 class Timed:
     """Epochs of each method.
 
     Attributes:
         seconds: of each turn, by method.
-        images: training images of an epoch, by method.
+        images: training images of an epoch, by method; 0 where none trains.
         machine, what: in words; what was adapted to what.
     """
 
@@ -84,13 +87,14 @@ def time(timed: Timed) -> Figure:
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(-0.6, len(names) - 0.4)
         axis.grid(axis="x")
-        sizes = sorted(set(timed.images.values()))
+        sizes = sorted(set(timed.images.values()) - {0})
         counts = sorted({len(turns) for turns in timed.seconds.values()})
         figure.supxlabel(
             below(
                 "seconds an epoch (logarithmic)",
                 f"dot: median of {_range(counts)} turns, line: fastest to slowest; "
-                f"n = {_range(sizes)} images an epoch",
+                f"n = {_range(sizes)} images an epoch"
+                + ("; in all: without epochs" if any(n.endswith(WHOLE) for n in names) else ""),
                 f"{timed.what}; {timed.machine}",
                 width=COLUMN,
             )

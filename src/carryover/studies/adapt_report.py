@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from carryover import run
 from carryover.config.adapt import Adapt
-from carryover.errors import DataError, listed
+from carryover.errors import DataError
 from carryover.files import write_json, write_text
 from carryover.report import (
     adapt_csv,
@@ -27,8 +27,16 @@ from carryover.report import (
     adapt_time,
     figures,
 )
-from carryover.report.adapt_scores import PROBE, ZERO_SHOT, AdaptScores, from_rows, share
-from carryover.report.adapt_summary import answer, headline, summarise
+from carryover.report.adapt_scores import (
+    FAULTS,
+    PROBE,
+    SOLVER,
+    ZERO_SHOT,
+    AdaptScores,
+    from_rows,
+    share,
+)
+from carryover.report.adapt_summary import answer, ends_of_lists, headline, passes, summarise
 from carryover.report.tables import Table, latex, markdown
 from carryover.rows import Row, read_rows
 
@@ -45,9 +53,11 @@ TIMES = Path("reports/bench/adapt.json")
 FOLDERS = {"missing-class": "missing", "extra-class": "too many"}
 SOFTMAX = {"classes": "the classes", "batch": "the batch"}
 GAINS = (
-    "Accuracy minus that of the frozen probe on the same partition and seed. Square brackets: 95 % "
-    "Student t intervals over seeds on the same test images. p: of paired t tests, after Holm's "
-    "correction over all methods and partitions; those of the means over the methods alone."
+    "Accuracy minus that of the frozen probe on the same partition and seed: of the one trained by "
+    "Adam, which has the other methods' updates, and of the solver's, which has converged. Square "
+    "brackets: 95 % Student t intervals over seeds on the same test images. p: of paired t tests, "
+    "after Holm's correction over all methods and partitions of a table; those of the means over "
+    "the methods alone."
 )
 RETENTION = (
     "Accuracy of the text head, which was not trained, on the adapted image encoder. Square "
@@ -65,23 +75,25 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         study,
     )
     scores = from_rows(rows)
-    gains = adapt_gains.gains(scores)
-    means = adapt_gains.mean_gains(scores, gains)
+    probes = adapt_gains.references(scores)
+    gains = {over: adapt_gains.gains(scores, over) for over in probes}
+    means = {over: adapt_gains.mean_gains(scores, over) for over in probes}
     changes = adapt_gains.changes(scores)
-    gained = adapt_tables.gains_table(scores, gains, means)
+    gained = [adapt_tables.gains_table(scores, over, gains[over], means[over]) for over in probes]
     retained = adapt_tables.retention_tables(scores)
-    tables = [adapt_tables.accuracy_table(scores), gained]
+    tables = [adapt_tables.accuracy_table(scores), *gained]
     tables += [adapt_tables.changes_table(scores, changes)] if changes else []
     tables += [*retained, adapt_tables.calibration_table(scores)]
     text = f"{reading(study, scores)}\n\n{answer(scores, means, changes)}"
     drawn = list(figures_of(scores))
     context.refuse_edited()
-    write_json(FOLDER / "summary.json", summarise(scores, gains, means, changes))
+    write_json(FOLDER / "summary.json", summarise(scores, gains[PROBE], means[PROBE], changes))
     write_text(FOLDER / "adapt.csv", adapt_csv.cells_csv(scores))
-    write_text(FOLDER / "gains.csv", adapt_csv.gains_csv(scores, gains, means))
+    every = [[each for over in probes for each in made[over]] for made in (gains, means)]
+    write_text(FOLDER / "gains.csv", adapt_csv.gains_csv(scores, *every))
     write_text(FOLDER / "retention.csv", adapt_csv.retention_csv(scores))
     write_tables("adapt", f"# Adapt\n\n{text}\n", tables)
-    write_tables("gains", f"# Gains over the frozen probe\n\n{GAINS}\n", [gained])
+    write_tables("gains", f"# Gains over the frozen probe\n\n{GAINS}\n", gained)
     write_tables("retention", f"# How much zero-shot transfer was kept\n\n{RETENTION}\n", retained)
     for name, figure in drawn:
         figures.save(figure, FOLDER / name)
@@ -96,13 +108,8 @@ def cells_listed(rows: Sequence[Row], study: Adapt) -> list[Row]:
     """The rows of the cells that the parameters list.
 
     Raises:
-        DataError: the frozen probe is not among them, or a listed cell has no test accuracy.
+        DataError: a listed cell has no test accuracy.
     """
-    if "probe" not in study.items or PROBE not in study.probe:
-        raise DataError(
-            f"adapt.probe: expected {PROBE}, which every method is held against, got "
-            f"{listed(study.probe)} in items {listed(study.items)}; add it"
-        )
     wanted = set()
     for item in study.items:
         for method in study.methods(item):
@@ -122,7 +129,10 @@ def cells_listed(rows: Sequence[Row], study: Adapt) -> list[Row]:
     tested = {
         place(row)
         for row in rows
-        if (row.split, row.metric) == ("test", "accuracy") and row.cell["dataset"] == study.dataset
+        if (
+            (row.split, row.metric) == ("test", "accuracy") and row.cell["dataset"] == study.dataset
+        )
+        or row.cell["method"] == ZERO_SHOT  # on other sets alone where words are not known
     }
     for item, encoder, method, partition, seed in sorted(wanted - tested, key=str):
         where = "" if partition is None else f", partition {partition}, seed {seed}"
@@ -154,7 +164,8 @@ def write_tables(stem: str, reading: str, tables: Sequence[Table]) -> None:
 
 def reading(study: Adapt, scores: AdaptScores) -> str:
     """How to read the tables: what was adapted how, intervals, which faults are on."""
-    parts = [f"{_methods(study, scores)} {_training(study)}", _intervals(study, scores)]
+    about = f"{_methods(study, scores)} {_training(study)} {_budget(study, scores)}".rstrip()
+    parts = [about, _intervals(study, scores)]
     on = {
         f"a class folder {FOLDERS.get(study.partition_fault)} from {share(study.fault_from)} on": (
             study.partition_fault != "none"
@@ -172,9 +183,9 @@ def reading(study: Adapt, scores: AdaptScores) -> str:
 def _methods(study: Adapt, scores: AdaptScores) -> str:
     """What was adapted, and what each method does."""
     done = {
-        "zero-shot": "takes the class names as text and no training images",
-        "probe": "trains a linear head on stored embeddings",
-        "probe-logistic": "finds such a head with a solver",
+        ZERO_SHOT: "takes the class names as text and no training images",
+        PROBE: "trains a linear head on stored embeddings",
+        SOLVER: "finds such a head with a solver",
         "unfreeze": "also trains weights of the encoder: those of one kind, those of its last "
         "blocks, or all",
         "llrd": f"trains the layer norms from block {study.blocks_from} on, with learning rates "
@@ -182,11 +193,19 @@ def _methods(study: Adapt, scores: AdaptScores) -> str:
         "towards the input",
     }
     here = {item for item in study.items if item != "probe"} | set(study.probe)
+    wordless = ZERO_SHOT in here and "accuracy" not in scores.zero_shot
+    here -= {ZERO_SHOT} if wordless else set()
     methods = "; ".join(f"{name} {what}" for name, what in done.items() if name in here)
+    unknown = (
+        f" The encoder knows no text for the classes of {scores.dataset}, so that zero-shot is on "
+        "the other sets alone."
+        if wordless
+        else ""
+    )
     return (
         f"Preset {study.preset}: encoder {scores.encoder} is adapted to {scores.dataset} on shares "
         f"of its training images; accuracy is on {scores.n} test images that no training and no "
-        f"choice of settings has seen. Methods: {methods}."
+        f"choice of settings has seen. Methods: {methods}.{unknown}"
     )
 
 
@@ -203,13 +222,25 @@ def _training(study: Adapt) -> str:
     )
     penalties = (
         f" The solver's penalty is chosen on {held} too, anew with each seed."
-        if "probe-logistic" in study.probe and len(study.l2s) > 1
+        if SOLVER in study.probe and len(study.l2s) > 1
         else ""
     )
     return (
         f"Training takes at most {epochs} epochs{most}, in batches of {study.batch_size}. "
         f"{rates}{penalties}"
     )
+
+
+def _budget(study: Adapt, scores: AdaptScores) -> str:
+    """How often trainings saw their images, and which rates were at an end of their lists."""
+    lists = {
+        method: study.lrs[item]
+        for item in study.items
+        for method in study.methods(item)
+        if len(study.lrs[item]) > 1 and method not in (ZERO_SHOT, SOLVER, *FAULTS)
+    }
+    seen = passes(scores, study.batch_size) if study.max_updates else ""
+    return " ".join(said for said in (seen, ends_of_lists(scores, lists)) if said)
 
 
 def _intervals(study: Adapt, scores: AdaptScores) -> str:
