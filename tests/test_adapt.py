@@ -156,7 +156,9 @@ def test_a_missing_folder_lowers_every_later_label(embedded: Checkout) -> None:
 def test_an_encoder_that_does_not_train_keeps_its_zero_shot_accuracy(
     run_items: Callable[..., dict[str, list[Row]]],
 ) -> None:
-    rows = run_items("probe", "unfreeze", lrs=only(1.0e-12), partitions=[0.1], seeds=1)
+    rows = run_items(
+        "probe", "unfreeze", lrs=only(1.0e-12), partitions=[0.1], fault_from=0.1, seeds=1
+    )
     before = of(rows["probe"], "zeroshot_accuracy", method="zero-shot")
     assert len(before) == 2
     assert of(rows["unfreeze"], "zeroshot_accuracy", method="unfreeze-all") == before
@@ -174,7 +176,7 @@ def forget_words(dataset: str) -> None:
 def test_where_a_sets_words_are_unknown_zero_shot_is_on_the_others_alone(
     run_items: Callable[..., dict[str, list[Row]]],
 ) -> None:
-    small = {"lrs": only(0.01), "partitions": [0.1], "seeds": 1}
+    small = {"lrs": only(0.01), "partitions": [0.1], "fault_from": 0.1, "seeds": 1}
     known = run_items("probe", **small)["probe"]
     forget_words("digits")
     rows = run_items("probe")["probe"]
@@ -211,7 +213,9 @@ def test_a_head_of_texts_starts_at_the_zero_shot_accuracy(
 def test_with_decay_1_llrd_is_unfreezing_the_norms(
     run_items: Callable[..., dict[str, list[Row]]],
 ) -> None:
-    rows = run_items("unfreeze", "llrd", decay=1.0, partitions=[0.1], seeds=1, lrs=only(0.01))
+    rows = run_items(
+        "unfreeze", "llrd", decay=1.0, partitions=[0.1], fault_from=0.1, seeds=1, lrs=only(0.01)
+    )
     values = of(rows["llrd"], "accuracy"), of(rows["llrd"], "nll")
     norm = {"method": "unfreeze-norm"}
     assert values == (of(rows["unfreeze"], "accuracy", **norm), of(rows["unfreeze"], "nll", **norm))
@@ -220,9 +224,9 @@ def test_with_decay_1_llrd_is_unfreezing_the_norms(
 def test_adam_in_half_precision_diverges_where_attention_trains_and_not_on_norms(
     run_items: Callable[..., dict[str, list[Row]]],
 ) -> None:
-    rows = run_items("unfreeze", adam="float16", partitions=[0.1], seeds=1, lrs=only(0.01))[
-        "unfreeze"
-    ]
+    rows = run_items(
+        "unfreeze", adam="float16", partitions=[0.1], fault_from=0.1, seeds=1, lrs=only(0.01)
+    )["unfreeze"]
     assert of(rows, "diverged", "train", method="unfreeze-all") == [1.0]
     assert of(rows, "diverged", "train", method="unfreeze-norm") == [0.0]
     assert of(rows, "accuracy", method="unfreeze-all")[0] == pytest.approx(UNIFORM, abs=0.02)
@@ -310,7 +314,13 @@ def test_a_share_too_small_for_every_class_is_refused(embedded: Checkout) -> Non
 def test_a_share_that_leaves_nothing_to_choose_or_train_with_is_refused(
     embedded: Checkout, method: str, fraction: float, said: str
 ) -> None:
-    embedded.edit(**{"adapt.validation_fraction": fraction, "adapt.probe": [method]})
+    embedded.edit(
+        **{
+            "adapt.validation_fraction": fraction,
+            "adapt.probe": sorted({"probe", method}),
+            "adapt.lrs.probe": [0.01, 0.1] if method == "probe" else [0.01],
+        }
+    )
     path = r"^adapt\.validation_fraction, at partition 0\.1: expected a share that "
     with pytest.raises(ConfigError, match=path + said):
         run_stage("adapt", "probe")
@@ -383,7 +393,13 @@ def test_embeddings_of_another_preprocessing_are_refused(embedded: Checkout) -> 
 def test_a_report_is_made_where_trainings_diverged(
     run_items: Callable[..., dict[str, list[Row]]],
 ) -> None:
-    changes = {"adam": "float16", "partitions": [0.1], "seeds": 2, "lrs": only(0.01)}
+    changes = {
+        "adam": "float16",
+        "partitions": [0.1],
+        "fault_from": 0.1,
+        "seeds": 2,
+        "lrs": only(0.01),
+    }
     run_items("probe", "unfreeze", "llrd", **changes)
     shutil.copytree(REPOSITORY / "claims" / "released", "claims/released")
     Path("reports/bench").mkdir()

@@ -317,7 +317,9 @@ def kept(embedded: Checkout, monkeypatch: pytest.MonkeyPatch) -> Runs:
 
 def test_an_adapted_encoder_scores_from_its_file_what_its_rows_say(kept: Runs) -> None:
     rate = {"probe": [0.01], "unfreeze": [0.01], "llrd": [0.01]}
-    found = kept("adapt", "unfreeze", unfreeze=["norm"], partitions=[0.5], seeds=2, lrs=rate)
+    found = kept(
+        "adapt", "unfreeze", unfreeze=["norm"], partitions=[0.5], fault_from=0.5, seeds=2, lrs=rate
+    )
     assert [(each.cell["method"], each.cell["seed"]) for each in found] == [
         ("unfreeze-norm", 0),
         ("unfreeze-norm", 1),
@@ -339,7 +341,7 @@ def test_an_adapted_encoder_scores_from_its_file_what_its_rows_say(kept: Runs) -
 
 def test_a_probe_leaves_a_file_without_tensors(kept: Runs) -> None:
     rate = {"probe": [0.01], "unfreeze": [0.01], "llrd": [0.01]}
-    found = kept("adapt", "probe", partitions=[0.5], seeds=1, lrs=rate)
+    found = kept("adapt", "probe", partitions=[0.5], fault_from=0.5, seeds=1, lrs=rate)
     assert [(each.cell["method"], each.tensors) for each in found] == [("probe", {})]
 
 

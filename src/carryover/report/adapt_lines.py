@@ -92,13 +92,10 @@ def calibration(scores: AdaptScores) -> Figure:
         _below(
             figure,
             scores,
-            "0: of the answers given with 80 % confidence, 80 % are right; "
-            + (
-                "bars: 95 % Student t interval over seeds, none below\N{NO-BREAK SPACE}0; "
-                "zero-shot has none"
-                if len(scores.seeds) > 1
-                else "no intervals with one seed"
-            ),
+            "0: of the answers given with 80 % confidence, 80 % are right",
+            "bars: 95 % Student t interval over seeds, none below 0; zero-shot has none"
+            if len(scores.seeds) > 1
+            else "no intervals with one seed",
         )
         figure.supylabel(f"expected calibration error, % (n = {scores.n})")
         figure.suptitle(f"{scores.encoder} adapted to {scores.dataset}", fontsize=9)
