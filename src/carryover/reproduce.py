@@ -143,6 +143,7 @@ def _run_dvc(params: config.Params, targets: list[str], fresh: bool) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_interrupts,
     )
     previous = {
         sign: signal.signal(sign, lambda sign, _: _stop(process, sign))
@@ -166,6 +167,11 @@ def _run_dvc(params: config.Params, targets: list[str], fresh: bool) -> None:
     if code:
         print("".join(tail), file=sys.stderr)
         raise RuntimeError(f"dvc repro ended with code {code}; its output is above")
+
+
+def _heed_interrupts() -> None:
+    """In DVC's process: SIGINT stops it also where this one began in a script's background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _stop(process: subprocess.Popen[str], sign: int) -> None:
