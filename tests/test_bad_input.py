@@ -214,6 +214,10 @@ COMMANDS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
         ("short.png: expected an image that decodes, got 30 bytes", "copy the file again"),
     ),
     (("classify", "a.png", "--dataset", "digits"), ("Missing option", "--encoder")),
+    (
+        ("reproduce", "--data", "nowhere"),
+        ("--data: expected a folder, got 'nowhere'; name or mount the one with the sets",),
+    ),
     # revisions
     (("diff", "no-such"), ("expected a git checkout", "run this in the folder that was cloned")),
 ]

@@ -122,6 +122,10 @@ def reproduce(
     """Run the pipeline through DVC, compare with the committed results, print the summary."""
     from carryover.reproduce import reproduce as work
 
+    if data and not Path(data).is_dir():
+        raise KitError(
+            f"--data: expected a folder, got {data!r}; name or mount the one with the sets"
+        )
     if preset or data:
         from carryover import presets
 
