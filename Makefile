@@ -47,7 +47,7 @@ reproduce: setup ## run the whole pipeline, compare with the committed results, 
 
 bench: setup ## time our parts against their peers (DATA=FOLDER: with MNIST) -> reports/bench/
 	@uv pip install -q --no-deps -r benchmarks/requirements.txt
-	@for file in $(filter-out benchmarks/turns.py,$(wildcard benchmarks/*.py)); do python $$file $(if $(DATA),--root $(DATA)) || exit; done
+	@for file in $(filter-out benchmarks/turns.py %_peer.py,$(wildcard benchmarks/*.py)); do python $$file $(if $(DATA),--root $(DATA)) || exit; done
 
 consistent: setup ## hold dvc.lock against dvc.yaml, params.yaml, code and committed results
 	@python -m carryover.consistent

@@ -67,6 +67,7 @@ def write(name: str, found: dict[str, Any]) -> Path:
     """Write ``reports/bench/NAME.json`` with the hardware it was measured on."""
     machine = {
         "processor": processor(),
+        "bfloat16": [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags()],
         "cores": len(os.sched_getaffinity(0)),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -82,6 +83,12 @@ def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def flags() -> set[str]:
+    """What this machine's processor can, as Linux names it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return {flag for line in lines if line.startswith("flags") for flag in line.split()}
 
 
 def in_child(work: Callable[[], Any], threads: int) -> Any:

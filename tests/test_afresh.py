@@ -85,7 +85,7 @@ def test_reproduce_forces_studies_and_marks_all_of_them(
 ) -> None:
     called: list[tuple[list[str], bool]] = []
     monkeypatch.setattr(reproduce, "_run_dvc", lambda _, told, fresh: called.append((told, fresh)))
-    monkeypatch.setattr(reproduce, "_tell", lambda *_: 0)
+    monkeypatch.setattr(reproduce, "tell", lambda *_: 0)
     Path("dvc.lock").write_text(LOCK)
     reproduce.reproduce(["cuts"], fresh=True, once=False)
     assert called == [

@@ -104,7 +104,7 @@ def test_write_puts_both_side_by_side(ours: list[Row], theirs: list[Row], tmp_pa
     assert {m["theirs"] for m in missing} >= {"0.959911"}
     page = (tmp_path / "comparison.md").read_text()
     assert "7 not run" in page
-    assert "fashion-mnist, ft. Test images: ours 18000, theirs 18000." in page
+    assert "fashion-mnist, ft. Accuracy over: ours 18000 test images, theirs 18000 training" in page
     assert "| 100 % | 0-5 / 5 | 94.7 / 94.7, +0.0 [-0.9, +0.9] = | not run |" in page
     decided = (tmp_path / "verdicts.md").read_text()
     assert "| released data agree | reproduced |" in decided
@@ -118,7 +118,7 @@ def test_write_warns_of_other_test_images(
 ) -> None:
     write(tmp_path, [replace(row, n=3000) for row in ours], theirs)
     page = (tmp_path / "comparison.md").read_text()
-    assert "NOT the same test images for fr on fashion-mnist: ours 3000, theirs 18000" in page
+    assert "images for fr on fashion-mnist: ours 3000 test images, theirs 18000 training" in page
 
 
 def test_a_pair_that_was_never_published_stands_alone(tmp_path: Path, theirs: list[Row]) -> None:

@@ -26,13 +26,27 @@ def test_the_head_alone_worked_out_by_hand(checkout: Checkout) -> None:
     head = 3**2 * 64 * 5
     evaluated = 41 * 2940 + 29404 + 25
     expected = 40 * 25 * 2 * head + evaluated * head
-    assert multiplications(presets.tree("published"), 6, 0.001) == expected
+    assert multiplications(presets.tree("published"), "fr", 6, 0.001) == expected
 
 
 def test_a_whole_network_worked_out_by_hand(checkout: Checkout) -> None:
     forward = FORWARD + 576 * 5
     expected = 40 * 25 * (3 * forward - 28**2 * 9 * 64) + forward * (41 * 2940 + 29404 + 25)
-    assert multiplications(presets.tree("published"), -1, 0.001) == expected
+    assert multiplications(presets.tree("published"), "baseline", -1, 0.001) == expected
+
+
+def test_a_setting_pays_for_what_it_trains(checkout: Checkout) -> None:
+    """Removed layers cost nothing, frozen ones nothing more; else all train at every cut."""
+    values = presets.tree("published")
+    head = 14**2 * 64 * 5  # behind two convolutions and a pooling
+    evaluated = 41 * 2940 + 29404 + 25
+    expected = 40 * 25 * 2 * head + evaluated * head
+    assert multiplications(values, "ft", 2, 0.001) == expected
+    whole = multiplications(values, "baseline", -1, 0.001)
+    assert {multiplications(values, each, 4, 0.001) for each in ("r", "none")} == {whole}
+    frozen = {multiplications(values, each, 4, 0.001) for each in ("fr", "f")}
+    assert len(frozen) == 1
+    assert frozen.pop() < whole / 5
 
 
 def test_a_budget_of_updates_counts_batches(checkout: Checkout) -> None:
@@ -40,7 +54,7 @@ def test_a_budget_of_updates_counts_batches(checkout: Checkout) -> None:
     values = presets.tree("corrected")
     head = 576 * 5
     expected = 300 * 64 * 2 * head + head * (4 * 2940 + 4861 + 2645)
-    assert multiplications(values, 6, 0.1) == expected
+    assert multiplications(values, "fr", 6, 0.1) == expected
 
 
 def test_hours_follow_from_the_measured_cell(checkout: Checkout) -> None:

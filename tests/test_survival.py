@@ -19,6 +19,7 @@ from carryover.config import params as config
 from carryover.embed import prepared
 from carryover.errors import DataError, KitError
 from carryover.files import digest
+from carryover.measure import survival as measure
 from carryover.models import encoders
 from carryover.models.encoders import Encoder
 from carryover.models.saved import read_card
@@ -125,7 +126,10 @@ def one(rows: list[Row], metric: str, **axes: Any) -> float:
     return value
 
 
-def test_every_model_has_its_rows_as_the_schema_has_them(made: Checkout) -> None:
+def test_every_model_has_its_rows_as_the_schema_has_them(
+    made: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "LEAST", 0)  # tiny sets are a few images above chance
     run_stage("survival", "")
     rows = read_rows(ROWS)
     about = schema.read(REPOSITORY / "claims/schema.yaml", {})["survival"]

@@ -36,6 +36,9 @@ def test_a_start_that_is_not_above_chance_has_nothing_to_keep() -> None:
     # chance 0.5 over 100 images: a standard error is 0.05, two are 0.1
     assert kept_share(0.5, 0.6, 0.5, 100) is None
     assert kept_share(0.5, 0.61, 0.5, 100) == 0.0
+    # chance 0.02 over 100 images: two standard errors are 0.028, ten images 0.1
+    assert kept_share(0.02, 0.11, 0.02, 100) is None
+    assert kept_share(0.02, 0.12, 0.02, 100) == 0.0
 
 
 def test_distance_is_the_norm_of_the_change_over_that_of_the_start() -> None:
@@ -51,19 +54,20 @@ def test_there_is_no_distance_to_nothing() -> None:
     assert distance({"a": torch.ones(2), "b": torch.ones(3)}, start, ["a", "b", "x"]) is None
 
 
-def test_the_barrier_is_the_greatest_error_less_the_mean_of_the_ends() -> None:
-    assert barrier([0.9, 0.4, 0.7]) == pytest.approx(0.6 - 0.2)
-    assert barrier([0.8, 0.9, 0.8]) == pytest.approx(0.0)
+def test_the_barrier_is_how_far_the_error_rises_above_the_line_of_the_ends() -> None:
+    assert barrier([(0, 0.9), (0.5, 0.4), (1, 0.7)]) == pytest.approx(0.8 - 0.4)
+    assert barrier([(0, 0.9), (0.25, 0.8), (1, 0.5)]) == pytest.approx(0.0)
+    assert barrier([(0, 0.8), (0.5, 0.9), (1, 0.8)]) == pytest.approx(0.0)
 
 
-def test_ends_that_differ_have_half_their_difference_as_barrier() -> None:
-    assert barrier([0.9, 0.8, 0.7]) == pytest.approx(0.1)
-    assert barrier([0.9, 0.7]) == pytest.approx(0.1)
+def test_ends_that_differ_are_no_barrier() -> None:
+    assert barrier([(0, 0.9), (0.5, 0.8), (1, 0.7)]) == pytest.approx(0.0)
+    assert barrier([(0, 0.9), (1, 0.7)]) == pytest.approx(0.0)
 
 
 def test_one_accuracy_is_no_line() -> None:
-    with pytest.raises(DataError, match="at both ends of a line, got 1; give more"):
-        barrier([0.5])
+    with pytest.raises(DataError, match=r"from 0 to 1 of a line, got \[0.0, 0.5\]; give both ends"):
+        barrier([(0.0, 0.5), (0.5, 0.5)])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -18,6 +18,8 @@ from carryover.rows import Row, write_rows
 
 TUNED = Kind("adapt", "unfreeze", "unfreeze-all", "digits")
 CUT = Kind("cuts", "fr", "cut 10", "digits")
+LLRD = Kind("adapt", "llrd", "llrd", "digits")
+OWN, PROBE, ALL = {"by": "own"}, {"by": "probe"}, {"layer": "all"}
 
 
 def row(kind: Kind, metric: str, value: float, seed: int | None = 0, **axes: Any) -> Row:
@@ -130,9 +132,43 @@ def test_what_lies_beyond_the_axis_is_drawn_at_its_edge(scores: Scores) -> None:
 def test_the_words_name_what_kept_most_and_least(scores: Scores) -> None:
     text = survival_summary.reading(scores)
     assert "cuts, a probe: all keep 1.00." in text
-    more = [*rows(), row(Kind("adapt", "llrd", "llrd", "digits"), "kept", 0.9, 0, by="own")]
+    more = [*rows(), row(LLRD, "kept", 0.9, 0, by="own")]
     text = survival_summary.reading(from_rows(more, "mini"))
-    assert "most is kept by llrd (0.90), least by unfreeze-all (0.30 [-0.97, 1.57])" in text
+    said = "most is kept by llrd (0.90, one seed), least by unfreeze-all (0.30 [-0.97, 1.57]); the"
+    assert said in text
+    more = [*rows(), *(row(LLRD, "kept", 5.0 + seed / 10, seed, by="own") for seed in (0, 1))]
+    assert "least by unfreeze-all (0.30 [-0.97, 1.57])." in survival_summary.reading(
+        from_rows(more, "mini")
+    )
+
+
+def test_no_words_on_models_that_are_their_start_or_have_nothing_of_it() -> None:
+    empty, whole = Kind("cuts", "ft", "cut 0", "digits"), Kind("cuts", "f", "cut 0", "digits")
+    more = [
+        *rows(),
+        *(row(LLRD, metric, 0.0, 0, **at) for metric, at in (("kept", OWN), ("distance", ALL))),
+        row(empty, "kept", 3.0, 0, by="probe"),
+    ]
+    text = survival_summary.reading(from_rows(more, "mini"))
+    assert "llrd" not in text
+    assert "ft, cut 0" not in text
+    text = survival_summary.reading(from_rows([*rows(), row(whole, "kept", 3.0, **PROBE)], "mini"))
+    assert "most is kept by f, cut 0 (3.00, one seed)" in text
+
+
+def test_many_lines_stand_by_what_was_adapted_to() -> None:
+    kinds = [Kind("continual", "unfrozen", f"m{i}", f"to-{i % 2}") for i in range(10)]
+    moved = [
+        row(kind, "mixed_accuracy", 0.5 + mix / 10, 0, role=role, mix=mix)
+        for kind in kinds
+        for role in ("source", "target")
+        for mix in (0.0, 1.0)
+    ]
+    panels = survival_mixing.panels_of(from_rows(moved, "mini"))
+    assert {name: len(curves) for name, curves in panels.items()} == {
+        "continual: unfrozen, to-0": 5,
+        "continual: unfrozen, to-1": 5,
+    }
 
 
 def test_weights_that_are_not_finite_are_named() -> None:

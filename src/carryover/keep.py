@@ -206,6 +206,7 @@ def _compare(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
         ours,
         [*theirs, *(row for row in clusters if row.cell["pair"] == pair)],
         not_run=cost.not_run(values, presets.tree("published"), ours, settings),
+        tested_on=values["cuts"]["test_on"],
     )
     for setting in settings:
         if setting == "baseline" or setting not in {row.item for row in ours}:
@@ -214,11 +215,16 @@ def _compare(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
         shared = set.intersection(*({row.cell["fraction"] for row in rows} for rows in both))
         if not shared:
             continue
+        tested = [(row.n, row.data.split()[0]) for row in both[1] if row.split == "test"]
+        if len(set(tested)) > 1:  # truncated networks and from scratch, on different images
+            continue
+        released_on = tested[0][1]
         mine, other = (
             cut_scores.from_rows(
-                [row for row in rows if row.cell["fraction"] in shared], "test accuracy"
+                [row for row in rows if row.cell["fraction"] in shared],
+                cut_scores.MEASURED[tested_on],
             )
-            for rows in both
+            for rows, tested_on in zip(both, (values["cuts"]["test_on"], released_on), strict=True)
         )
         names = ("this project", "released")
         figures.save(cut_compare.compare(mine, other, setting, names), folder / f"{setting}-both")

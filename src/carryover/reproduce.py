@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
 import signal
 import subprocess
@@ -13,25 +12,19 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from carryover import afresh, run
 from carryover.config import params as config
 from carryover.errors import ConfigError, KitError, listed
-from carryover.measure.compare import compare
-from carryover.measure.revisions import rows_at
-from carryover.overview import tolerances
 from carryover.prepare import SETS, find
 from carryover.report import survival_files
-from carryover.rows import Row
+from carryover.reproduced import PAGE, tell
 from carryover.scratch import alone
-from carryover.stages import PARAMS, REPORTS, STAGES, expanded, in_dvc
+from carryover.stages import PARAMS, REPORTS, expanded, in_dvc
 
-PAGE, CLAIMS = Path("reports/index.html"), Path("reports/claims.json")
 STARTS = "Running stage '"  # how DVC announces a stage
 BUSY = ("Unable to acquire lock", "is busy, it is being blocked")  # DVC's words
 GRACE_SECONDS = 10.0  # between asking DVC to stop and killing it
@@ -45,7 +38,8 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
             command goes on with a run that was stopped.
         once: with `fresh`, only if these parameters were not finished here before.
     Returns:
-        Exit code: 0, or 1 when results of unchanged parameters differ significantly from HEAD's.
+        Exit code: 0, or 1 when results of unchanged parameters differ significantly from HEAD's,
+        or verdicts on claims from the accepted ones.
     Raises:
         KitError: faulty parameters, an unknown study, another `reproduce` at work, or what a
             stage refused.
@@ -76,7 +70,7 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
                 )
             _run_dvc(params, [], fresh)
             afresh.finish()
-        return _tell(params, time.monotonic() - started)
+        return tell(params, time.monotonic() - started)
 
 
 def stale_sets(params: config.Params) -> list[str]:
@@ -232,66 +226,3 @@ def _follow(process: subprocess.Popen[str], total: int, counted: Path) -> list[s
 
 
 # --- what came out -----------------------------------------------------------------------------
-
-
-def _tell(params: config.Params, seconds: float) -> int:
-    """Print the studies' summaries, the comparison with HEAD and where the page is."""
-    console = Console()
-    for name in REPORTS.values():
-        module = importlib.import_module(STAGES[name].module)
-        path = module.FOLDER / "summary.json"
-        if path.exists():
-            console.print(_table(*module.headline(json.loads(path.read_text()))))
-    if CLAIMS.exists():
-        console.print(_table(*_scorecard(json.loads(CLAIMS.read_text())["scorecard"])))
-    text, code = _against_head(params)
-    console.print(f"{text}\nFinished in {seconds:.0f} s. Report: {PAGE}", highlight=False)
-    return code
-
-
-def _scorecard(counts: dict[str, dict[str, int]]) -> tuple[str, list[str], list[list[str]]]:
-    """Verdicts by study, as a title, a header and lines."""
-    verdicts = list(next(iter(counts.values()), {}))
-    lines = [[study, *(str(count[v] or "") for v in verdicts)] for study, count in counts.items()]
-    return "Published claims by verdict (`carryover claims verify`)", ["study", *verdicts], lines
-
-
-def _table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in header:
-        table.add_column(name)
-    for line in lines:
-        table.add_row(*line)
-    return table
-
-
-def _against_head(params: config.Params) -> tuple[str, int]:
-    """How the rows compare with HEAD's, and the exit code that follows."""
-    try:
-        committed = rows_at("HEAD", Path())
-    except KitError:
-        return "No commit to compare with.", 0
-    now = rows_at(None, Path())
-    if not committed:
-        return "No rows in HEAD to compare with.", 0
-    if _same_numbers(committed, now):
-        return f"All {len(now)} rows equal those of HEAD.", 0
-    result = compare(committed, now, tolerances(params.diff), params.diff.level)
-    changed = sum(change.significant for change in result.changes)
-    text = f"Rows differ from HEAD's: {changed} significant changes; `carryover diff` lists them."
-    same_params = (
-        subprocess.run(
-            ["git", "diff", "--quiet", "HEAD", "--", str(PARAMS)], check=False
-        ).returncode
-        == 0
-    )
-    return text, 1 if result.significant and same_params else 0
-
-
-def _same_numbers(before: list[Row], after: list[Row]) -> bool:
-    def numbers(rows: list[Row]) -> list[Any]:
-        return sorted(
-            json.dumps([r.study, r.item, r.cell, r.split, r.metric, r.value, r.n]) for r in rows
-        )
-
-    return numbers(before) == numbers(after)

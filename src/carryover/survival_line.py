@@ -53,7 +53,8 @@ def line(
     for (role, by, dataset), curve in curves.items():
         at = {"role": role, "by": by, "dataset": dataset}
         numbers += [("mixed_accuracy", at | {"mix": mix}, value, n) for mix, value, n in curve]
-        numbers.append(("barrier", at, barrier([value for _, value, _ in curve]), curve[0][2]))
+        height = barrier([(mix, value) for mix, value, _ in curve])
+        numbers.append(("barrier", at, height, curve[0][2]))
     return numbers
 
 

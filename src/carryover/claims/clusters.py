@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
 
 from carryover.claims.choice import bootstrap, rank_correlations
 from carryover.claims.gains import DRAWS, SEED
 from carryover.claims.runs import Layer, NotRun, Runs, share
-from carryover.claims.verdicts import Check, Finding, from_checks
-from carryover.measure.statistics import Interval
+from carryover.claims.verdicts import Finding, drawn, from_checks
 
 
 def clusters_tell_layers(runs: Runs, pair: str) -> Finding:
@@ -51,17 +49,12 @@ def clusters_tell_layers(runs: Runs, pair: str) -> Finding:
             f"{share(fraction)} (n = {len(repeats)}): ARI highest at {best_ari} "
             f"({by_draw[0][0].max():.3f}), accuracy when {last_kept} is the last one kept"
         )
+    what = "share of fractions whose best layers agree"
     return from_checks(
         [
-            Check("rank correlation", _interval(rho), "above"),
-            Check("share of fractions whose best layers agree", _interval(matches), "above", 0.5),
+            drawn("rank correlation", float(rho[0]), rho[1:], "above"),
+            drawn(what, float(matches[0]), matches[1:], "above", 0.5),
         ],
         f"median ARI and mean accuracy over repeats, {DRAWS} bootstrap draws of repeats",
         notes,
     )
-
-
-def _interval(values: Float[np.ndarray, " draws"]) -> Interval:
-    """The first value, with the percentile interval of the others."""
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Interval(float(values[0]), float(low), float(high))

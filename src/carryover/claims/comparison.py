@@ -7,7 +7,7 @@ right width; where published seeding makes some images equal it is at worst wide
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -22,12 +22,19 @@ from carryover.measure.statistics import Interval
 from carryover.report.tables import Table, markdown, percent, to_csv
 from carryover.rows import Row
 
+UNKNOWN = ("test images", "images")
 MARGIN = 0.02  # two points of accuracy
+IMAGES = {
+    "test": "test images",
+    "train": "training images of the target (those fine-tuned on among them)",
+}
 ALPHA = 0.05
 HEADER = (
     *("pair", "setting", "fraction", "cut", "ours", "theirs", "difference", "low", "high"),
     *("equivalence_p", "reading", "repeats_ours", "repeats_theirs", "images_ours", "images_theirs"),
 )
+
+Images = Mapping[tuple[str, str], tuple[str, str]]  # by pair and setting: ours and theirs
 
 
 @dataclass(frozen=True)
@@ -91,11 +98,13 @@ def write(
     theirs: Sequence[Row],
     margin: float = MARGIN,
     not_run: Sequence[str] = (),
+    tested_on: str = "test",
 ) -> None:
     """Write ``comparison.csv``, ``comparison.md`` and ``verdicts.md`` into a folder.
 
     Args:
         not_run: what of the grid is missing and what it would take, a line each.
+        tested_on: part of the data set that our test accuracies are over; released rows say it.
     Raises:
         DataError: our rows hold no test accuracy of the cut study; and as `comparison`.
     """
@@ -105,12 +114,21 @@ def write(
             f"{folder}: expected rows of the cut study to compare, got none; run its stages first"
         )
     write_text(folder / "comparison.csv", to_csv(HEADER, [_line(cell) for cell in found]))
-    tables = cell_tables(found)
+    images = {
+        (row.cell["pair"], row.item): (IMAGES[tested_on], IMAGES[row.data.split()[0]])
+        for row in _tested(theirs)
+    }
+    tables = cell_tables(found, images)
     write_text(
         folder / "comparison.md",
-        "\n".join([reading(found, margin), *_missing(not_run), *map(markdown, tables)]),
+        "\n".join([reading(found, margin, images), *_missing(not_run), *map(markdown, tables)]),
     )
     write_text(folder / "verdicts.md", verdict_page(verdicts(ours), verdicts(theirs)))
+
+
+def _tested(rows: Iterable[Row]) -> list[Row]:
+    """Released rows of test accuracies, whose data name the part of the set they are over."""
+    return [row for row in rows if (row.study, row.split) == ("cuts", "test")]
 
 
 def _missing(lines: Sequence[str]) -> list[str]:
@@ -135,13 +153,13 @@ def _line(cell: Difference) -> list[object]:
     ]
 
 
-def reading(found: Sequence[Difference], margin: float) -> str:
+def reading(found: Sequence[Difference], margin: float, images: Images) -> str:
     """How to read the tables, and how many cells agree."""
     counts = {
         name: sum(cell.reading == name for cell in found)
         for name in ("same", "different", "open", "not run", "not published")
     }
-    images = sorted(
+    others = sorted(
         {
             (cell.key.pair, cell.key.setting, cell.ours.n, cell.theirs.n)
             for cell in found
@@ -149,12 +167,13 @@ def reading(found: Sequence[Difference], margin: float) -> str:
         }
     )
     other = "".join(
-        f"\n\nNOT the same test images for {setting} on {pair}: ours {n}, theirs {m}; the "
-        "difference is one of images too."
-        for pair, setting, n, m in images
+        f"\n\nNOT the same images for {setting} on {pair}: ours {n} {mine}, theirs {m} {released}; "
+        "the difference is one of images too."
+        for pair, setting, n, m in others
+        for mine, released in [images[pair, setting]]
     )
     return (
-        "# Ours and the released results\n\nTest accuracy in per cent, mean over repeats: ours / "
+        "# Ours and the released results\n\nAccuracy in per cent, mean over repeats: ours / "
         "theirs, then ours minus theirs in points with Welch's 95 % interval (repeats are not "
         f"paired: equal indices share no weights). `=`: equivalent at {100 * margin:g} points by "
         "two one-sided tests at 5 %; `!`: the interval lies outside that margin; `?`: too few "
@@ -166,14 +185,16 @@ def reading(found: Sequence[Difference], margin: float) -> str:
     )
 
 
-def cell_tables(found: Sequence[Difference]) -> list[Table]:
+def cell_tables(found: Sequence[Difference], images: Images) -> list[Table]:
     """A table for each pair and setting, fraction by cut; from scratch first."""
     cells = {cell.key: cell for cell in found}
     places = dict.fromkeys(k[:2] for k in cells if k.setting != "baseline")
-    return [_cell_table(cells, *place) for place in places]
+    return [_cell_table(cells, *place, images.get(place, UNKNOWN)) for place in places]
 
 
-def _cell_table(cells: dict[Key, Difference], pair: str, setting: str) -> Table:
+def _cell_table(
+    cells: dict[Key, Difference], pair: str, setting: str, images: tuple[str, str]
+) -> Table:
     some = [key for key in cells if key[:2] in ((pair, setting), (pair, "baseline"))]
     columns = dict.fromkeys(key[1::2] for key in sorted(some, key=lambda key: key.cut))
     lines = []
@@ -182,11 +203,14 @@ def _cell_table(cells: dict[Key, Difference], pair: str, setting: str) -> Table:
         lines.append([share(fraction), _repeats(row), *(_text(cell) for cell in row)])
     heads = ["from scratch" if name == "baseline" else f"cut {cut}" for name, cut in columns]
     held = [cells[key] for key in some]
-    images = [
+    counts = [
         listed(dict.fromkeys(str(cell.n) for cell in side if cell))
         for side in ([cell.ours for cell in held], [cell.theirs for cell in held])
     ]
-    title = f"{pair}, {setting}. Test images: ours {images[0]}, theirs {images[1]}."
+    title = (
+        f"{pair}, {setting}. Accuracy over: ours {counts[0]} {images[0]}, theirs {counts[1]} "
+        f"{images[1]}."
+    )
     return Table(title, ["data", "repeats", *heads], lines)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from carryover.adapt.cut import RULES
 from carryover.claims.runs import share
 from carryover.original_sets import PAIRS, VALIDATION_SHARE
 from carryover.rows import Row
@@ -48,7 +49,10 @@ def not_run(
                 cut: sum((setting, fraction, cut, i) not in done for i in range(repeats))
                 for cut in cuts
             }
-            work = sum(n * multiplications(values, cut, fraction) for cut, n in missing.items())
+            trained = missing if setting != "none" else dict(list(missing.items())[:1])
+            work = sum(
+                n * multiplications(values, setting, cut, fraction) for cut, n in trained.items()
+            )
             if not work:
                 continue
             time = f", about {work / rate:.1f} h" if rate and not same else ""
@@ -60,11 +64,12 @@ def not_run(
     return lines
 
 
-def multiplications(values: Mapping[str, Any], cut: int, fraction: float) -> float:
-    """Multiplications of one training at a cut with frozen layers: forward, backward, evaluation.
+def multiplications(values: Mapping[str, Any], setting: str, cut: int, fraction: float) -> float:
+    """Multiplications of one training at a cut: forward, backward, evaluation.
 
-    The outputs of frozen layers are taken as made before. A backward pass costs two forward passes,
-    for the first layer that trains one.
+    The outputs of frozen layers are taken as made before, and removed ones cost nothing. A backward
+    pass costs two forward passes, for the first layer that trains one. Without frozen or reset
+    layers a cut changes nothing: such networks are trained once for all cuts.
     """
     study = values["cuts"]
     pair = PAIRS[study["pair"].removesuffix("-seed-era")]
@@ -80,7 +85,7 @@ def multiplications(values: Mapping[str, Any], cut: int, fraction: float) -> flo
     validations = study["epochs"]
     if study["evaluate_every"]:
         validations = -(-steps // study["evaluate_every"])
-    layers = _layers(values, max(cut, 0))
+    layers = _layers(values, max(cut, 0), setting)
     forward = sum(layers)
     seen = min(steps * batch, study["epochs"] * trained)
     return seen * (3 * forward - layers[0]) + forward * (
@@ -88,19 +93,20 @@ def multiplications(values: Mapping[str, Any], cut: int, fraction: float) -> flo
     )
 
 
-def _layers(values: Mapping[str, Any], cut: int) -> list[float]:
-    """Multiplications an image of each convolution from the cut on, and of the head."""
+def _layers(values: Mapping[str, Any], cut: int, setting: str) -> list[float]:
+    """Multiplications an image of each convolution that trains, and of the head."""
+    rule = RULES[setting]
     study = values["cuts"]
     network = values["pretrain"][study["pretrained"]]["network"]
     inputs, side = SIDES.get(study["pair"], (1, 28))
     found = []
-    for i in range(network["depth"]):
+    for i in range(cut if rule.truncate else network["depth"]):
         found.append(float(side**2 * network["kernel"] ** 2 * inputs * network["channels"]))
         inputs = network["channels"]
         if network["pool_every"] and (i + 1) % network["pool_every"] == 0:
             side = (side - 2) // network["pool_stride"] + 1
     width = network["hidden"] or len(study["classes"])
-    return [*found[cut:], float(side**2 * inputs * width)]
+    return [*found[cut if rule.freeze else 0 :], float(side**2 * inputs * width)]
 
 
 def _rate(benched: Mapping[str, Any]) -> float:
@@ -108,5 +114,5 @@ def _rate(benched: Mapping[str, Any]) -> float:
     if not BENCH.exists():
         return 0.0
     hours = json.loads(BENCH.read_text())["float32"]["hours"]["median"]
-    cell = sum(25 * multiplications(benched, cut, BENCHED) for cut in range(7))
+    cell = sum(25 * multiplications(benched, "fr", cut, BENCHED) for cut in range(7))
     return cell / hours

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from carryover.claims import published
 from carryover.claims.choice import best, bootstrap, leave_one_out, rank_correlations, shares
 from carryover.claims.runs import Runs, share
-from carryover.claims.verdicts import Check, Finding, from_checks, numbers
+from carryover.claims.verdicts import Check, Finding, Side, drawn, from_checks, numbers, paired
 from carryover.measure.statistics import Interval, paired_difference
 
 DRAWS = 2000
@@ -22,21 +21,20 @@ def best_cut_falls(runs: Runs, pair: str) -> Finding:
     generator = np.random.default_rng(SEED)
     fractions, cuts = runs.fractions(pair), runs.cuts(pair, "fr")
     runs.need([key for fraction in fractions for key in runs.keys(pair, "fr", fraction)])
-    chosen, drawn, notes = [], [], []
+    chosen, by_fraction, notes = [], [], []
     for fraction in fractions:
         table = runs.table(runs.keys(pair, "fr", fraction))
         chosen.append(cuts[best(table)])
         draws = bootstrap(table, DRAWS, generator).mean(axis=2).argmax(axis=1)
-        drawn.append(draws)
+        by_fraction.append(draws)
         often = ", ".join(f"cut {cut} {100 * s:.0f} %" for cut, s in shares(draws, cuts).items())
         notes.append(f"{share(fraction)} (n = {table.shape[1]}) {often}")
     value = rank_correlations(np.array([chosen], dtype=float), np.array([fractions]))[0]
-    by_draw = np.stack(drawn, axis=1).astype(float)
+    by_draw = np.stack(by_fraction, axis=1).astype(float)
     rho = rank_correlations(by_draw, np.tile(fractions, (DRAWS, 1)))
-    low, high = np.quantile(rho, [0.025, 0.975])
     theirs = published.BEST_CUTS.get(pair)
     return from_checks(
-        [Check("rank correlation", Interval(float(value), float(low), float(high)), "below")],
+        [drawn("rank correlation", float(value), rho, "below")],
         f"Spearman's rank correlation of fraction and best cut, {DRAWS} bootstrap draws of repeats",
         [
             f"best cuts {_listed(chosen)} at {', '.join(map(share, fractions))}"
@@ -67,7 +65,7 @@ def _gains(
     runs: Runs,
     pair: str,
     fractions: Sequence[float],
-    side: Literal["above", "below"],
+    side: Side,
     bound: float,
 ) -> Finding:
     places = {
@@ -81,11 +79,11 @@ def _gains(
     checks, notes = [], []
     for fraction, keys in places.items():
         table, step = runs.table(keys), runs.step(keys)
-        fair = paired_difference(leave_one_out(table[1:]), table[0], step=step)
         i = best(table[1:]) + 1
         plain = paired_difference(table[i], table[0], step=step)
         theirs = published.GAINS.get(pair, {}).get(fraction)
-        checks.append(Check(f"gain at {share(fraction)}, n = {table.shape[1]}", fair, side, bound))
+        what = f"gain at {share(fraction)}, n = {table.shape[1]}"
+        checks.append(paired(what, leave_one_out(table[1:]), table[0], side, bound, step))
         notes.append(
             f"cut {keys[i].cut}, chosen and measured on the same repeats at {share(fraction)}: "
             f"{numbers(plain)}" + (f", published {theirs:+.4f}" if theirs is not None else "")
@@ -105,16 +103,17 @@ def all_frozen_loses(runs: Runs, pair: str) -> Finding:
     checks, notes = [], []
     for fraction, keys in places.items():
         table, step = runs.table(keys), runs.step(keys)
-        lost = paired_difference(table[-1], table[0], step=step)
-        worse = paired_difference(table[-1], leave_one_out(table[1:-1]), step=step)
         theirs = published.ALL_FROZEN.get(pair, {}).get(fraction)
         what = f"cut {keys[-1].cut} minus baseline at {share(fraction)}, n = {table.shape[1]}"
         what += f", published {theirs:+.3f}" if theirs is not None else ""
+        lost = paired(what, table[-1], table[0], "below", step=step)
         if (pair, fraction) == published.ALL_FROZEN_EXCEPTION:
-            notes.append(f"excepted by the claim: {what} {numbers(lost)}")
+            notes.append(f"excepted by the claim: {what} {numbers(lost.interval)}")
         else:
-            checks.append(Check(what, lost, "below"))
-        checks.append(Check(f"minus the best other cut at {share(fraction)}", worse, "below"))
+            checks.append(lost)
+        others = leave_one_out(table[1:-1])
+        what = f"minus the best other cut at {share(fraction)}"
+        checks.append(paired(what, table[-1], others, "below", step=step))
     return from_checks(checks, "paired t over repeats, best other cut chosen on the others", notes)
 
 
@@ -127,9 +126,6 @@ def truncation_is_usable(runs: Runs, pair: str) -> Finding:
     runs.need_same_images(ft + fr)
     table = runs.table(ft + fr)
     truncated, reset = table[: len(ft)], table[len(ft) :]
-    fair = paired_difference(
-        leave_one_out(truncated), leave_one_out(reset), step=runs.step(ft + fr)
-    )
     a, b = best(truncated), best(reset)
     theirs = published.TRUNCATED.get(pair)
     notes = [
@@ -138,7 +134,8 @@ def truncation_is_usable(runs: Runs, pair: str) -> Finding:
         + (f", published {theirs[0]} and {theirs[1]}" if theirs else "")
     ]
     what = f"best FT minus best FR at {share(fraction)}, n = {table.shape[1]}"
-    checks = [Check(what, fair, "above", -published.USABLE)]
+    fair = (leave_one_out(truncated), leave_one_out(reset))
+    checks = [paired(what, *fair, "above", -published.USABLE, runs.step(ft + fr))]
     if pair in published.NETWORKS:
         few, all_ = published.weights(pair, ft[a].cut), published.weights(pair, 6)
         ratio = few / all_

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Float
+
 from carryover.claims.runs import NotRun, Runs
 from carryover.errors import listed
+from carryover.measure.combined import student
 from carryover.measure.statistics import Interval
 
-NORMAL = 1.959963984540054  # half a 95 % interval in standard errors
+Side = Literal["above", "below"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """A quantity that the claim puts above or below a bound."""
+    """A quantity that the claim puts above or below a bound.
+
+    Attributes:
+        p: two-sided chance of a value so far from the bound if the bound were true; None where
+            nothing is left to chance.
+    """
 
     what: str
     interval: Interval
-    side: Literal["above", "below"]
+    side: Side
     bound: float = 0.0
+    p: float | None = None
 
     @property
     def holds(self) -> bool:
@@ -33,15 +42,6 @@ class Check:
         return self.interval.low > self.bound or self.interval.high < self.bound
 
     @property
-    def p(self) -> float:
-        """Two-sided chance of a value so far from the bound, as wide as its interval is normal."""
-        error = (self.interval.high - self.interval.low) / 2 / NORMAL
-        distance = abs(self.interval.value - self.bound)
-        if error == 0:
-            return 1.0 if distance == 0 else 0.0
-        return math.erfc(distance / error / math.sqrt(2))
-
-    @property
     def wanted(self) -> str:
         return f"{self.what}: {self.side} {self.bound:.3g}"
 
@@ -51,6 +51,32 @@ class Check:
             f"{self.what} {numbers(self.interval)} (expected {self.side} {self.bound:.3g}: "
             f"{'yes' if self.holds else 'no'}{mark})"
         )
+
+
+def paired(
+    what: str,
+    first: Float[np.ndarray, " repeats"],
+    second: Float[np.ndarray, " repeats"],
+    side: Side,
+    bound: float = 0.0,
+    step: float = 0.0,
+) -> Check:
+    """A difference by repeat, by Student's t; `step`: what it is rounded to."""
+    interval, p = student(first - second, bound, step)
+    return Check(what, interval, side, bound, p)
+
+
+def drawn(
+    what: str, value: float, draws: Float[np.ndarray, " draws"], side: Side, bound: float = 0.0
+) -> Check:
+    """A value by bootstrap: percentiles, and twice the share of draws on the bound's rarer side.
+
+    The bound counts as one more draw, so that p is 2 / (draws + 1) at least.
+    """
+    low, high = map(float, np.quantile(draws, [0.025, 0.975]))
+    rarer = min(int((draws <= bound).sum()), int((draws >= bound).sum()))
+    p = min(1.0, 2 * (rarer + 1) / (len(draws) + 1))
+    return Check(what, Interval(value, low, high), side, bound, p)
 
 
 def numbers(interval: Interval) -> str:
@@ -68,7 +94,7 @@ class Finding:
         test: how it was tested, with n.
         reason: the numbers.
         wanted: what was asked of the headline.
-        p: that of the check that decides, approximate; None where runs were only counted.
+        p: that of the check that decides; None where runs were only counted.
     """
 
     headline: Interval
@@ -88,7 +114,9 @@ def from_checks(checks: Sequence[Check], test: str, notes: Sequence[str] = ()) -
     refuted = [check for check in checks if check.decided and not check.holds]
     failing = [check for check in checks if not check.holds]
     head = (refuted or failing or list(checks))[0]
-    chances = [check.p for check in checks]
+    against = [check.p for check in refuted if check.p is not None]
+    chances = [check.p for check in checks if check.p is not None]
+    p = min(1.0, min(against) * len(checks)) if against else max(chances, default=None)
     return Finding(
         head.interval,
         not failing,
@@ -96,7 +124,7 @@ def from_checks(checks: Sequence[Check], test: str, notes: Sequence[str] = ()) -
         test,
         "; ".join([*(check.text() for check in checks), *notes]),
         head.wanted,
-        min(1.0, min(check.p for check in refuted) * len(checks)) if refuted else max(chances),
+        p,
     )
 
 

@@ -6,6 +6,7 @@ accepted state in ``claims/verdicts.yaml``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,9 +88,10 @@ def _decision(
     claim: Claim, evidence: Evidence | None, schema: Schema, name: str
 ) -> Decision | None:
     """None where the original released nothing that the claim could be decided from."""
+    needs = schema.needs.get(name, "")
     if evidence is None:
-        needs = f", which needs {schema.needs[name]}" if name in schema.needs else ""
-        return Decision("not run", reason=f"no rows of {claim.study} with preset {name}{needs}")
+        reason = f"no rows of {claim.study} with preset {name}"
+        return Decision("not run", reason=reason + (f", which needs {needs}" if needs else ""))
     try:
         return decide(
             claim,
@@ -99,7 +101,10 @@ def _decision(
             name == RELEASED,
         )
     except NotRun as missing:
-        return None if name == RELEASED else Decision("not run", reason=f"missing: {missing}")
+        if name == RELEASED:
+            return None
+        reason = f"missing: {missing}"
+        return Decision("not run", reason=reason + (f"; it needs {needs}" if needs else ""))
 
 
 def _made_from(
@@ -144,10 +149,13 @@ def differing(root: Path, entries: list[Entry], study: str = "") -> list[str]:
         for name, verdict in accepted(root).items()
         if not study or name.startswith(f"{study}-")
     }
-    found = []
-    now = {entry.name: entry.decision.verdict for entry in entries}
-    for name in dict.fromkeys([*before, *now]):
-        was, is_ = before.get(name, "nothing"), now.get(name, "nothing")
-        if was != is_:
-            found.append(f"{name}: accepted {was}, now {is_}")
-    return found
+    return changes(before, {entry.name: entry.decision.verdict for entry in entries})
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Sentences on verdicts, by name of the entry, that differ, are new or have gone."""
+    both = [
+        (name, before.get(name, "nothing"), now.get(name, "nothing"))
+        for name in dict.fromkeys([*before, *now])
+    ]
+    return [f"{name}: accepted {was}, now {is_}" for name, was, is_ in both if was != is_]

@@ -12,6 +12,7 @@ from torch import Tensor
 from carryover.errors import DataError
 
 ABOVE = 2.0  # standard errors by which a start must be better than chance to have something to keep
+LEAST = 10  # images by which it must, so that one image is a tenth of the share at most
 
 
 def kept_share(adapted: float, start: float, chance: float, n: int) -> float | None:
@@ -20,9 +21,10 @@ def kept_share(adapted: float, start: float, chance: float, n: int) -> float | N
     Args:
         adapted, start, chance: accuracies on the same n images.
     Returns:
-        None where the start is not above chance by `ABOVE` standard errors of n draws.
+        None where the start is not above chance by `ABOVE` standard errors of n draws, and by
+        `LEAST` images.
     """
-    if start - chance <= ABOVE * math.sqrt(chance * (1 - chance) / n):
+    if start - chance <= max(ABOVE * math.sqrt(chance * (1 - chance) / n), (LEAST - 0.5) / n):
         return None
     return (adapted - chance) / (start - chance)
 
@@ -44,24 +46,25 @@ def distance(
     return math.sqrt(moved / before) if before else None
 
 
-def barrier(accuracies: Sequence[float]) -> float:
-    """Height of the error along a line between two networks: its greatest minus the ends' mean.
+def barrier(curve: Sequence[tuple[float, float]]) -> float:
+    """Height of the error along a line between two networks over the straight line of its ends.
 
-    max over a of E(w0 + a (w - w0)) - (E(w0) + E(w)) / 2, where E is 1 - accuracy. 0 or more; ends
-    that differ give at least half of their difference, also where the error only rises.
+    max over a of E(w0 + a (w - w0)) - (1 - a) E(w0) - a E(w), where E is 1 - accuracy. 0 or more;
+    0 where the error nowhere exceeds what lies between those of the ends.
 
     Args:
-        accuracies: along the line, its ends first and last.
+        curve: a and accuracy along the line, a = 0 first and a = 1 last.
     Raises:
-        DataError: fewer than two.
-    Source: Frankle et al. 2020, section 2 (linear interpolation instability).
+        DataError: ends that are not at 0 and 1.
+    Source: Entezari et al. 2022, definition 2.1 (linear mode connectivity).
     """
-    if len(accuracies) < 2:
+    if len(curve) < 2 or (curve[0][0], curve[-1][0]) != (0, 1):
         raise DataError(
-            f"barrier: expected accuracies at both ends of a line, got {len(accuracies)}; give more"
+            "barrier: expected accuracies from 0 to 1 of a line, got "
+            f"{[a for a, _ in curve]}; give both ends"
         )
-    errors = [1 - accuracy for accuracy in accuracies]
-    return max(errors) - (errors[0] + errors[-1]) / 2
+    start, end = curve[0][1], curve[-1][1]
+    return max(start + a * (end - start) - accuracy for a, accuracy in curve)
 
 
 def finite(tensors: Mapping[str, Tensor]) -> bool:

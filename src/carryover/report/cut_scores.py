@@ -13,6 +13,7 @@ from carryover.rows import Row
 T = TypeVar("T")
 
 BASELINE, BASELINE_CUT = "baseline", -1
+MEASURED = {"test": "test accuracy", "train": "accuracy on training images"}  # by cuts.test_on
 
 Differs = Literal["higher", "lower", ""]  # significantly; "" is not
 Values = Mapping[tuple[str, float, int], Sequence[float]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ def kept(scores: Scores) -> Figure:
             figure,
             "share kept: (adapted \N{MINUS SIGN} chance) / (start \N{MINUS SIGN} chance) of the "
             "accuracy on what the start was pretrained for; CKA as it is. 0: nothing is kept, 1: "
-            "all; no mark where a start is not above chance, or a cut network has no classifier",
+            "all; no mark where a start is not above chance by two standard errors and ten images, "
+            "or a cut network has no classifier",
             f"means over {' or '.join(map(str, shown))} seeds (in brackets); bars: 95 % interval "
             "over seeds on the same images"
             + (
@@ -68,7 +70,10 @@ def columns_of(scores: Scores) -> list[list[Line]]:
         place = 0 if origin in LEFT else 2 if origin == "cuts" else 1
         found[place].append((origin, None))
         kinds = [kind for kind in models(scores) if kind.origin == origin]
-        found[place] += [(f"{kind.name} ({seeds_of(scores, kind)})", kind) for kind in kinds]
+        often = Counter(kind.name for kind in kinds)
+        for kind in kinds:
+            name = kind.name if often[kind.name] == 1 else f"{kind.name}, {kind.target}"
+            found[place].append((f"{name} ({seeds_of(scores, kind)})", kind))
     return [[*found[0], *found[1]], found[2]]
 
 

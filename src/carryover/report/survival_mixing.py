@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +46,20 @@ def mixing(scores: Scores) -> Figure:
 
 
 def panels_of(scores: Scores) -> dict[str, dict[str, Curve]]:
-    """Curves by panel: one a study, of small networks and where there are many one a way."""
+    """Curves by panel: one a study; of small networks and where there are many one a way.
+
+    Where there are still too many to tell apart, one a way and target.
+    """
     made: dict[str, dict[str, Curve]] = {}
     for origin in origins(scores):
         kinds = [kind for kind in models(scores) if kind.origin == origin]
         curves = {kind: curve for kind in kinds if (curve := curve_of(scores, kind))}
         apart = origin == "cuts" or len(curves) > MOST
+        by_way = Counter(kind.way for kind in curves)
         for kind, curve in curves.items():
             title = f"{origin}: {kind.way}" if apart else origin
+            if apart and by_way[kind.way] > MOST:
+                title += f", {kind.target}"
             made.setdefault(title, {})[kind.method] = curve
     return made
 
@@ -90,7 +97,7 @@ def _panel(axis: Axes, curves: Mapping[str, Curve]) -> None:
     axis.set_ylim(*_wide(axis.get_ylim()))
     axis.legend(
         fontsize=6 if max(map(len, curves)) < 16 else 5,
-        title="layers kept" if numbered else None,
+        title="cut" if numbered else None,
         title_fontsize=6,
         labelspacing=0.25,
         handletextpad=0.2,

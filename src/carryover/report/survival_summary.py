@@ -6,9 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from carryover.measure.statistics import Interval
-from carryover.report.survival_scores import SCRATCH, Kind, Scores, mean, models, origins
+from carryover.report.survival_scores import (
+    SCRATCH,
+    Kind,
+    Scores,
+    mean,
+    models,
+    origins,
+    seeds_of,
+)
 from carryover.report.survival_tables import KEPT, diverged
 
+KEEPING = ("f, ", "none, ")  # settings of the cut study that reset nothing
+MOVED = {"value": 1.0}
+NOT_APART = "; the two are not told apart"
 MEASURED = {"untaught": "answers untaught", "probe": "a probe", "kNN": "nearest neighbours"}
 
 
@@ -36,12 +47,22 @@ def headline(summary: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]
     lines = []
     for origin, kinds in summary.items():
         for measure in ("untaught", "kNN"):
-            known = {n: each[measure]["value"] for n, each in kinds.items() if measure in each}
+            known = {
+                name: each[measure]["value"]
+                for name, each in kinds.items()
+                if measure in each and _adapted(name, each)
+            }
             if known:
                 most, least = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
                 cells = [f"{known[name]:.2f} ({name})" for name in (most, least)]
                 lines.append([origin, measure, *cells])
     return "survival: share kept of the start", ["study", "by", "most", "least"], lines
+
+
+def _adapted(name: str, each: Mapping[str, Any]) -> bool:
+    """Whether it began with pretrained layers and ended with others."""
+    at_0 = name.split(", ")[1:2] == ["cut 0"] and not name.startswith(KEEPING)
+    return not at_0 and not name.startswith(SCRATCH) and each.get("distance", MOVED)["value"] > 0
 
 
 def reading(scores: Scores) -> str:
@@ -51,7 +72,8 @@ def reading(scores: Scores) -> str:
         "trained on. What a start can do is asked in three ways: what it answers untaught (class "
         "prompts, the sentences that it was pretrained with, or its own classifier), what a ridge "
         "probe reads from its features, and what their nearest neighbours say. 1 means that "
-        "adapting cost nothing, 0 that nothing is left above chance."
+        "adapting cost nothing, 0 that nothing is left above chance. Models that are their start, "
+        "and those that reset every layer, are in the tables and not among most and least."
     ]
     for origin in origins(scores):
         said += [text for name in MEASURED if (text := _extremes(scores, origin, name))]
@@ -63,12 +85,13 @@ def reading(scores: Scores) -> str:
 
 def _extremes(scores: Scores, origin: str, measure: str) -> str:
     metric, at = KEPT[measure]
+    made = summarise(scores).get(origin, {})
     known = {
         kind: told
         for kind in models(scores)
         if kind.origin == origin
-        and kind.method != SCRATCH
         and (told := mean(scores, kind, metric, **at))
+        and _adapted(name := f"{kind.name}, {kind.target}", made[name])
     }
     if len(known) < 2:
         return ""
@@ -76,12 +99,15 @@ def _extremes(scores: Scores, origin: str, measure: str) -> str:
     least = min(known, key=lambda kind: known[kind].value)
     if known[most].value == known[least].value:
         return f"{origin}, {MEASURED[measure]}: all keep {known[most].value:.2f}."
+    sure = all(known[kind].low < known[kind].high for kind in (most, least))
+    apart = "" if sure and known[least].high < known[most].low else NOT_APART
     return (
-        f"{origin}, {MEASURED[measure]}: most is kept by {_told(most, known[most])}, least by "
-        f"{_told(least, known[least])}."
+        f"{origin}, {MEASURED[measure]}: most is kept by {_told(scores, most, known[most])}, least "
+        f"by {_told(scores, least, known[least])}{apart}."
     )
 
 
-def _told(kind: Kind, told: Interval) -> str:
-    bounds = "" if told.low == told.high else f" [{told.low:.2f}, {told.high:.2f}]"
+def _told(scores: Scores, kind: Kind, told: Interval) -> str:
+    alike = ", all seeds" if seeds_of(scores, kind) > 1 else ", one seed"
+    bounds = alike if told.low == told.high else f" [{told.low:.2f}, {told.high:.2f}]"
     return f"{kind.name} ({told.value:.2f}{bounds})"

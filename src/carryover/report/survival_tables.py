@@ -55,7 +55,8 @@ def kept(scores: Scores) -> Table:
         f"Preset {scores.preset}: what is left of the start, mean over seeds with the 95 % "
         "interval over seeds on the same images (none where there is one seed or all agree). "
         "untaught, probe, kNN: (adapted - chance) / (start - chance) of the accuracy on what the "
-        "start was pretrained for; a dash where the start is not above chance or cannot answer. "
+        "start was pretrained for; a dash where the start is not above chance by two standard "
+        "errors and ten images, or cannot answer. "
         "CKA: debiased linear CKA of the embeddings; distance: |w - w0| / |w0|. n: images that "
         "neighbours name."
     )
@@ -76,8 +77,9 @@ def beside(scores: Scores) -> Table:
     title = (
         f"Preset {scores.preset}: accuracies of adapted models in per cent, mean over sets and "
         "seeds. untaught: by the prompts or the classifier of the start; probe: a ridge probe on "
-        "the features; corrupted: that probe on corrupted images of the target. barrier: greatest "
-        "error on the line from the start less the mean of its ends, points. ECE (per cent) and "
+        "the features; corrupted: that probe on corrupted images of the target. barrier: how far "
+        "the error on the line from the start rises above the straight line between that of both "
+        "ends, points. ECE (per cent) and "
         "NLL (nats) of the untaught answers."
     )
     return Table(title, [*KEYS, *SHARES, *ENDS, "ECE", "NLL"], lines)

@@ -23,6 +23,7 @@ from carryover.report import cut_boxes, cut_lines, cut_maps, cut_tables, figures
 from carryover.report.cut_scores import (
     BASELINE,
     BASELINE_CUT,
+    MEASURED,
     CutScores,
     accuracies,
     cuts,
@@ -58,8 +59,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         for row in read_rows(FOLDER / "runs" / setting / "rows.jsonl")
     ]
     rows = listed(rows, study)
-    measured = "test accuracy" if study.test_on == "test" else "accuracy on training images"
-    scores = from_rows(rows, measured)
+    scores = from_rows(rows, MEASURED[study.test_on])
     summary = summarise(scores, accuracies(rows, study.best_by))
     shown = varying(scores) or settings(scores)  # of the others the gain says everything
     tables = [
