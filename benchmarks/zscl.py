@@ -13,7 +13,8 @@ student's images together, computes of the last block the one token that is read
 the fused AdamW. Then the same in bfloat16.
 
 All blocks cost the peer alike; ours saves most of one of them, so that few blocks flatter the ratio
-by that: with 12 it is a twelfth of the student's work that is saved, with 3 a third.
+by that: with 12 it is a twelfth of the student's work that is saved, with 3 a third. A GPU is taken
+where there is one.
 
 The student's two batches of images, there and back, are most of our step and no smaller for the
 peer, so the ratio rises with the classes and has a ceiling; `classes` is near the mean of the
@@ -71,13 +72,13 @@ class Store:
     W: Tensor
 
 
-def network(blocks: int) -> Any:
+def network(blocks: int, device: torch.device) -> Any:
     """A CLIP of the architecture's widths, in evaluation mode as the published code has it."""
     config: dict[str, Any] = open_clip.get_model_config(ARCHITECTURE)
     for part in ("vision_cfg", "text_cfg"):
         config[part] = config[part] | {"layers": blocks}
     torch.manual_seed(0)
-    return openclip.create(config, ARCHITECTURE).eval()
+    return openclip.create(config, ARCHITECTURE).eval().to(device)
 
 
 def tokens(count: int, lengths: tuple[int, int], random: torch.Generator) -> Tensor:
@@ -89,13 +90,13 @@ def tokens(count: int, lengths: tuple[int, int], random: torch.Generator) -> Ten
     return ids
 
 
-def inputs(classes: int) -> Inputs:
+def inputs(classes: int, device: torch.device) -> Inputs:
     random = torch.Generator().manual_seed(0)
     x, reference = torch.randn(2, BATCH, 3, 224, 224, generator=random)
     labels = torch.randint(classes, (BATCH,), generator=random)
     prompts = tokens(classes, (PROMPT_TOKENS[0], PROMPT_TOKENS[1] + 1), random)
     sentences = tokens(SENTENCES, (SENTENCE_TOKENS[0], SENTENCE_TOKENS[1] + 1), random)
-    return Inputs(x, labels, prompts, reference, sentences)
+    return Inputs(*(part.to(device) for part in (x, labels, prompts, reference, sentences)))
 
 
 def published_step(student: Any, teacher: Any, given: Inputs, optimiser: Any) -> float:
@@ -122,7 +123,7 @@ def our_step(student: Any, store: Store, given: Inputs, optimiser: Any, precisio
     """The teacher's side from store, both batches of images in one pass."""
     optimiser.zero_grad()
     scale = float(student.logit_scale.detach().exp())
-    with in_precision(torch.device("cpu"), precision):
+    with in_precision(given.x.device, precision):
         W = unit_texts(student, given.prompts)
         both = unit_images(student, torch.cat([given.x, given.reference]))
     z, z_reference = both.split(BATCH)
@@ -154,6 +155,10 @@ def timed(step: Callable[[], float]) -> tuple[float, float, float]:
     return time.perf_counter() - wall, time.process_time() - own, loss
 
 
+def _place(device: torch.device, threads: int) -> str:
+    return f"{threads} threads" if device.type == "cpu" else torch.cuda.get_device_name()
+
+
 def main() -> None:
     """Time the three in turns and write ``reports/bench/zscl.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -165,7 +170,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()  # helps the peer as well
-    given, teacher = inputs(options.classes), network(options.blocks).requires_grad_(False)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    given = inputs(options.classes, device)
+    teacher = network(options.blocks, device).requires_grad_(False)
     stores: list[Store] = []
     filling = turns.seconds(lambda: stores.append(filled(teacher, given)))
     work: dict[str, Callable[[], float]] = {}
@@ -186,7 +193,7 @@ def main() -> None:
     summary: dict[str, Any] = {
         "what": f"one step: batch {BATCH}, {SENTENCES} reference sentences, {options.classes} "
         f"classes; widths of {ARCHITECTURE}, {options.blocks} of 12 blocks in each network, "
-        f"random weights, {options.threads} threads",
+        f"random weights, {_place(device, options.threads)}",
         "peer_seconds": turns.spread([wall for wall, _, _ in counted["peer"]]),
         "peer_processor_seconds": turns.spread([own for _, own, _ in counted["peer"]]),
         "seconds_to_fill_the_store_once": filling,
@@ -202,7 +209,7 @@ def main() -> None:
             "bar": bar,
             "relative_difference_of_losses": max(abs(b[2] / a[2] - 1) for a, b in losses),
         }
-    path = turns.write("zscl", summary)
+    path = turns.write("zscl" if device.type == "cpu" else "zscl-gpu", summary)
     print(summary["what"])
     for name, bar in BARS.items():
         one = summary[name]
