@@ -218,6 +218,7 @@ def load(root: str) -> tuple[Task, np.ndarray, np.ndarray, str]:
         start=channels_last(network),
         classes=5,
         data="",
+        weights="",
     )
     return task, pixels, images.labels.numpy() + 5, f"{name}, {len(set(rows.tolist()))} images"
 

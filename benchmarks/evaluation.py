@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model = network(options.blocks).requires_grad_(False)
+    model = network(options.blocks, torch.device("cpu")).requires_grad_(False)
     random = torch.Generator().manual_seed(0)
     lengths = (PROMPT_TOKENS[0], PROMPT_TOKENS[1] + 1)
     prompts = {
