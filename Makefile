@@ -11,6 +11,8 @@ LOCKS := requirements.lock requirements/dev.lock requirements/uv.lock
 LOCK_FLAGS := -q --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --exclude-newer 2026-11-15
 PYTEST_WORKERS ?= 2
+TYPES := mypy src && MYPYPATH=src:benchmarks mypy $(addprefix --disable-error-code ,misc import-untyped import-not-found \
+	arg-type assignment call-overload return-value) benchmarks/*.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup fix check test docs reproduce bench consistent audit lock image clean
@@ -32,11 +34,11 @@ fix: setup ## format the code and mend what ruff can
 	@ruff format -q . && ruff check -q --fix .
 
 check: setup ## format, lint, types, fast tests
-	@ruff format --check -q . && ruff check -q . && mypy src
+	@ruff format --check -q . && ruff check -q . && $(TYPES)
 	@pytest -n $(PYTEST_WORKERS) -m "not slow and not gpu"
 
 test: setup ## all tests that run without a GPU
-	@ruff format --check -q . && ruff check -q . && mypy src
+	@ruff format --check -q . && ruff check -q . && $(TYPES)
 	@pytest -n $(PYTEST_WORKERS) -m "not gpu and not docs_slow and not docs_host"
 
 docs: setup ## write docs/reference.md from the code (its commands: pytest tests/test_docs.py)

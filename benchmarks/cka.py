@@ -92,7 +92,9 @@ def main() -> None:
             cut = (pair[0][:few], pair[1][:few])
             found: list[Tensor] = []
             ours = turns.seconds(
-                lambda found=found, cut=cut: found.append(cka_matrix(*cut, "linear", True))
+                lambda found=found, cut=cut: found.append(
+                    cka_matrix(cut[0], cut[1], "linear", True)
+                )
             )
             peers = turns.seconds(lambda found=found, cut=cut: found.append(peer(*cut)))
             if turn >= 0:

@@ -32,7 +32,7 @@ from carryover.parallel import spread
 from carryover.prefix import Prefix, extended
 from carryover.prepare import prepare
 from carryover.presets import tree
-from carryover.pretrain.supervised import channels_last, normalised
+from carryover.pretrain.supervised import budget, channels_last, normalised
 from carryover.studies import cuts as study
 from carryover.transfer import Task, prepared
 from cuts_peer import Digits, peer
@@ -233,7 +233,7 @@ def main() -> None:
     params = config.parse(values, "preset published")
     all_epochs = dataclasses.replace(params.cuts, patience=0, restore_best="always")
     params = dataclasses.replace(params, cuts=all_epochs)
-    if not all(study.budget(params.cuts).can_matter(0, epoch) for epoch in range(EPOCHS)):
+    if not all(budget(params.cuts).can_matter(0, epoch) for epoch in range(EPOCHS)):
         raise SystemExit("cuts: expected a validation every epoch in both loops, ours leaves some")
     times: dict[str, list[list[float]]] = {"peer": [], "float32": [], "bfloat16": []}
     rates: dict[str, list[float]] = {"float32": [], "bfloat16": []}

@@ -152,8 +152,8 @@ def measured(adapters: bool, precision: str) -> Network:
         return unit_texts(model, ids[:n])
 
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    costs = [cost(work, own, precision) for work in (images, prompts)]
-    return Network(*costs, weights, sum(trained.values()))
+    image, prompt = (cost(work, own, precision) for work in (images, prompts))
+    return Network(image, prompt, weights, sum(trained.values()))
 
 
 def cost(work: Callable[[int], Tensor], own: set[int], precision: str) -> Cost:
