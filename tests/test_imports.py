@@ -20,7 +20,7 @@ LAYERS = (  # highest first; a folder stands for all its modules
     ("zeroshot",),
     ("doctor",),
     ("doctor_files", "doctor_cache"),
-    ("reproduce", "overview", "consistent", "encoders_cli"),
+    ("reproduce", "reproduced", "overview", "consistent", "encoders_cli"),
     ("study_faults",),
     ("afresh",),
     ("keep",),
@@ -71,7 +71,17 @@ LAYERS = (  # highest first; a folder stands for all its modules
     ("errors", ""),  # "" is the package itself, which holds the version
 )
 MAY_READ_CONFIG = {
-    *("cli", "reproduce", "overview", "doctor", "doctor_cache", "presets", "export", "keep"),
+    *(
+        "cli",
+        "reproduce",
+        "reproduced",
+        "overview",
+        "doctor",
+        "doctor_cache",
+        "presets",
+        "export",
+        "keep",
+    ),
     *("stages", "launch", "reference", "study_faults"),
     *("studies", "pretrain", "prepare", "transfer", "config", "embed", "encoders_cli"),
     *(
