@@ -215,10 +215,6 @@ COMMANDS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ),
     (("classify", "a.png", "--dataset", "digits"), ("Missing option", "--encoder")),
     (
-        ("preset", "published/mnist"),
-        ("got 'published/mnist'; published itself is the one of mnist",),
-    ),
-    (
         ("reproduce", "--data", "nowhere"),
         ("--data: expected a folder, got 'nowhere'; name or mount the one with the sets",),
     ),

@@ -42,10 +42,7 @@ def tree(name: str) -> dict[str, Any]:
         ConfigError: no preset of this name.
     """
     if name not in names():
-        base, inner, _ = name.partition("/")
-        pair = _whole(base)["cuts"]["pair"] if inner and base in names() else ""
-        hint = f"; {base} itself is the one of {pair}" if pair else ""
-        raise ConfigError(f"preset: expected one of {listed(names())}, got {name!r}{hint}")
+        raise ConfigError(f"preset: expected one of {listed(names())}, got {name!r}")
     return _whole(name) if name == BASE else _used(_whole(name))
 
 

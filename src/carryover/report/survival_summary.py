@@ -75,17 +75,18 @@ def reading(scores: Scores) -> str:
         "adapting cost nothing, 0 that nothing is left above chance. Models that are their start, "
         "and those that reset every layer, are in the tables and not among most and least."
     ]
+    made = summarise(scores)
     for origin in origins(scores):
-        said += [text for name in MEASURED if (text := _extremes(scores, origin, name))]
+        shares = made.get(origin, {})
+        said += [text for name in MEASURED if (text := _extremes(scores, origin, shares, name))]
     lost = diverged(scores)
     if lost:
         said.append(f"Weights that are not finite: {', '.join(kind.name for kind in lost)}.")
     return "\n\n".join(said)
 
 
-def _extremes(scores: Scores, origin: str, measure: str) -> str:
+def _extremes(scores: Scores, origin: str, made: Mapping[str, Any], measure: str) -> str:
     metric, at = KEPT[measure]
-    made = summarise(scores).get(origin, {})
     known = {
         kind: told
         for kind in models(scores)
