@@ -19,11 +19,16 @@ from carryover.stages import run_stage
 from conftest import Checkout
 
 STUDIES = (
-    *(("cuts", "fr"), ("cuts", "baseline"), ("adapt", "probe"), ("adapt", "unfreeze")),
-    *(("continual", "frozen"), ("sequence", "plain"), ("sequence", "distill")),
+    *(("cuts", "fr"), ("cuts", "baseline"), ("clusters", "all")),
+    *(("adapt", "probe"), ("adapt", "unfreeze"), ("adapt", "llrd")),
+    *(("continual", "frozen"), ("continual", "unfrozen")),
+    *(("sequence", "plain"), ("sequence", "distill"), ("sequence", "lora")),
     ("retrieval", "resnet18"),
 )
-SHARES = ("accuracy", "top5_accuracy", "zeroshot_accuracy", "task_accuracy", "average_accuracy")
+SHARES = (  # metrics in 0..1
+    *("accuracy", "top5_accuracy", "zeroshot_accuracy", "task_accuracy", "average_accuracy"),
+    *("ari", "cluster_accuracy", "pair_precision", "pair_recall"),
+)
 POINTS = 0.05  # by which the mean of a metric may differ: a prediction or two of these tiny sets
 DEVICES = ("cpu", "cuda")
 
