@@ -50,6 +50,8 @@ def test_every_released_run_is_there(rows: list[Row]) -> None:
         ("fashion-mnist-to-mnist", "fr"): 560,
         ("mnist-seed-era", "baseline"): 175,
         ("mnist-seed-era", "fr"): 672 - 34,
+        ("fashion-mnist-seed-era", "baseline"): 175,
+        ("fashion-mnist-seed-era", "fr"): 6 * 175,
     }
     assert len(rows) == 2 * sum(runs.values())
     assert len(released.cluster_rows(CLUSTERS)) == 480
@@ -68,6 +70,8 @@ def test_every_released_run_is_there(rows: list[Row]) -> None:
         ("fashion-mnist-to-mnist", "fr", 0.5, 1, 0.9814),
         ("mnist-seed-era", "baseline", 0.1, -1, 0.9310),  # of rounded accuracies
         ("mnist-seed-era", "fr", 1.0, 3, 0.9827),
+        ("fashion-mnist-seed-era", "baseline", 0.001, -1, 0.7965),
+        ("fashion-mnist-seed-era", "fr", 0.01, 5, 0.9159),
     ],
 )
 def test_means_are_the_published_ones(
@@ -90,6 +94,7 @@ def test_a_row_says_which_images_were_tested_on(rows: list[Row]) -> None:
         ("mnist-to-fashion-mnist", "fr", "train images", 60000),
         ("fashion-mnist-to-mnist", "fr", "train images", 60000),
         ("mnist-seed-era", "fr", "test images", 4861),
+        ("fashion-mnist-seed-era", "fr", "test images", 3000),
     }
 
 
