@@ -225,8 +225,15 @@ def test_adam_in_half_precision_diverges_where_attention_trains_and_not_on_norms
     run_items: Callable[..., dict[str, list[Row]]],
 ) -> None:
     rows = run_items(
-        "unfreeze", adam="float16", partitions=[0.1], fault_from=0.1, seeds=1, lrs=only(0.01)
+        "unfreeze",
+        adam="float16",
+        unfreeze=["norm", "attention", "all"],
+        partitions=[0.1],
+        fault_from=0.1,
+        seeds=1,
+        lrs=only(0.01),
     )["unfreeze"]
+    assert of(rows, "diverged", "train", method="unfreeze-attention") == [1.0]
     assert of(rows, "diverged", "train", method="unfreeze-all") == [1.0]
     assert of(rows, "diverged", "train", method="unfreeze-norm") == [0.0]
     assert of(rows, "accuracy", method="unfreeze-all")[0] == pytest.approx(UNIFORM, abs=0.02)

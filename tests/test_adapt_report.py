@@ -252,6 +252,18 @@ def test_methods_are_set_against_the_probe_in_whole_sentences(
     assert said in told if said else told == ""
 
 
+def test_partitions_with_the_studys_own_fault_are_not_called_correct(scores: AdaptScores) -> None:
+    changes = adapt_gains.changes(scores)
+    for fault, folders in (
+        ("none", "correct partitions"),
+        ("extra-class", "a class folder too many"),
+    ):
+        named = adapt_report.folders_of(study(partition_fault=fault))
+        told = answer(scores, {}, changes, named)
+        assert f"+10.0 [+9.7, +10.3] points with {folders} (10 % to 50 %" in told
+        assert ("correct" in told) == (fault == "none")
+
+
 def test_the_text_names_seeds_and_faults(scores: AdaptScores) -> None:
     plain = adapt_report.reading(study(), scores)
     assert "over test images and 3 seeds" in plain

@@ -20,7 +20,6 @@ import torch
 
 from carryover import (
     provenance,
-    run,
     sequence_measures,
     sequence_runs,
     sequence_training,
@@ -777,6 +776,23 @@ def test_faults_of_the_section_are_named(
         config.read(PARAMS)
 
 
-def test_methods_of_a_seed_share_their_draws() -> None:
-    one, other = (run.generator(0, f"sequence/batches/1/{seed}/1") for seed in (0, 1))
-    assert not torch.equal(torch.rand(3, generator=one), torch.rand(3, generator=other))
+def test_methods_of_a_seed_share_their_batches(
+    run_methods: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = sequence_training.fit
+    states: list[bytes] = []
+
+    def noted(*given: Any, **named: Any) -> Any:
+        states.append(given[5].get_state().numpy().tobytes())
+        return fit(*given, **named)
+
+    monkeypatch.setattr(sequence_training, "fit", noted)
+    monkeypatch.setenv("CARRYOVER_WORKERS", "0")
+    found = {}
+    for method in ("finetune", "running-mean", "zscl"):
+        run_methods(method, seeds=2, updates=2, **ONE_RATE)
+        found[method], states = states, []
+    assert found["finetune"] == found["running-mean"] == found["zscl"]
+    first, second = (found["finetune"][i::2] for i in range(2))
+    assert len({*found["finetune"]}) == len(found["finetune"])  # a set and a seed each their own
+    assert first != second

@@ -40,7 +40,7 @@ def stage(params: object, item: str, context: run.Context) -> None:
 
 
 def listing(root: Path, study: str) -> str:
-    """One line a claim: id, kind, presets that can decide it, statement."""
+    """One line a claim: id, kind, presets that can decide it (else "released"), statement."""
     claims, _ = read(root / CLAIMS)
     known = dict.fromkeys(claim.study for claim in claims)
     if study:
@@ -48,7 +48,8 @@ def listing(root: Path, study: str) -> str:
     chosen = [claim for claim in claims if study in ("", claim.study)]
     width = max(len(claim.id) for claim in chosen)
     lines = [
-        f"{claim.id:{width}}  {claim.kind:10}  {','.join(claim.presets):31}  {claim.statement}"
+        f"{claim.id:{width}}  {claim.kind:10}  {','.join(claim.presets) or 'released':31}  "
+        f"{claim.statement}"
         for claim in chosen
     ]
     return "\n".join([*lines, f"{len(chosen)} claims"])

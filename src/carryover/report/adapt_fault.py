@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from carryover.report import adapt_intervals
 from carryover.report.adapt_curves import above, bars, counted, over, ticks
 from carryover.report.adapt_published import DATASET, MODELS, Published, partitions
-from carryover.report.adapt_scores import FAULTS, PROBE, AdaptScores, methods, title
+from carryover.report.adapt_scores import CORRECT, FAULTS, PROBE, AdaptScores, methods, title
 from carryover.report.figures import GREY, below, panels, per_cent, style
 
 if TYPE_CHECKING:
@@ -22,8 +22,12 @@ LOOKS: tuple[dict[str, Any], ...] = (
 )
 
 
-def fault(scores: AdaptScores, published: Published) -> Figure:
-    """The probe on correct and on faulty partitions; beside it what five models published."""
+def fault(scores: AdaptScores, published: Published, folders: str = CORRECT) -> Figure:
+    """The probe on correct and on faulty partitions; beside it what five models published.
+
+    Args:
+        folders: the partitions of methods that have no fault of their own.
+    """
     with style():
         figure, (ours, theirs) = panels(2, 2, 2.4)
         names = [method for method in methods(scores) if method in (PROBE, *FAULTS)]
@@ -32,7 +36,7 @@ def fault(scores: AdaptScores, published: Published) -> Figure:
                 ours,
                 [place + 0.12 * (i - (len(names) - 1) / 2) for place in range(len(scores.images))],
                 [adapt_intervals.accuracy(scores, method, p) for p in scores.images],
-                "correct" if method == PROBE else title(method),
+                folders.removesuffix(" partitions") if method == PROBE else title(method),
                 look,
             )
         every = partitions(published)
@@ -58,7 +62,7 @@ def fault(scores: AdaptScores, published: Published) -> Figure:
                 f"ours: bars: 95 % interval over {over(scores)} (n = {scores.n}); lines are set "
                 f"side by side; published: one run each, bars over test images (n = "
                 f"{published.n}) and what flooring hides, smaller than the markers",
-                f"ours, correct partitions: {counted(scores)}",
+                f"ours, {folders}: {counted(scores)}",
             )
         )
         return figure

@@ -17,6 +17,7 @@ Place = tuple[str, float, str]  # method, partition, and metric or tested set
 
 ZERO_SHOT, PROBE, SOLVER = "zero-shot", "probe", "probe-logistic"
 FAULTS = ("probe-missing-class", "probe-extra-class")
+CORRECT = "correct partitions"
 KINDS = ("norm", "attention", "mlp", "embedding", "projection", "all")
 TITLES = {
     ZERO_SHOT: "zero-shot",

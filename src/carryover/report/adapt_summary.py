@@ -11,6 +11,7 @@ from carryover.measure.statistics import Interval
 from carryover.report import adapt_intervals
 from carryover.report.adapt_gains import Compared
 from carryover.report.adapt_scores import (
+    CORRECT,
     FAULTS,
     HELD_AGAINST,
     PROBE,
@@ -85,19 +86,23 @@ def largest_fall(method: str, changes: Sequence[Compared]) -> Compared | None:
 
 
 def answer(
-    scores: AdaptScores, means: Mapping[str, Sequence[Compared]], changes: Sequence[Compared]
+    scores: AdaptScores,
+    means: Mapping[str, Sequence[Compared]],
+    changes: Sequence[Compared],
+    folders: str = CORRECT,
 ) -> str:
     """What these rows say of more data, of faulty folders, and of the methods.
 
     Args:
         means: gains over all partitions, by the probe that they are over.
+        folders: the partitions of methods that have no fault of their own.
     """
     said = []
     for method in (PROBE, *FAULTS):
         fall = largest_fall(method, changes)
         if fall:
             start, end = (share(partition) for partition in fall.places)
-            which = "correct partitions" if method == PROBE else title(method)
+            which = folders if method == PROBE else title(method)
             said.append(
                 f"{percent(fall.difference, signed=True)} points with {which} ({start} to {end}, "
                 f"p {fall.p_holm:.2g})"

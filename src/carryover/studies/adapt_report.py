@@ -28,6 +28,7 @@ from carryover.report import (
     figures,
 )
 from carryover.report.adapt_scores import (
+    CORRECT,
     FAULTS,
     PROBE,
     SOLVER,
@@ -84,8 +85,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     tables = [adapt_tables.accuracy_table(scores), *gained]
     tables += [adapt_tables.changes_table(scores, changes)] if changes else []
     tables += [*retained, adapt_tables.calibration_table(scores)]
-    text = f"{reading(study, scores)}\n\n{answer(scores, means, changes)}"
-    drawn = list(figures_of(scores))
+    text = f"{reading(study, scores)}\n\n{answer(scores, means, changes, folders_of(study))}"
+    drawn = list(figures_of(scores, folders_of(study)))
     context.refuse_edited()
     write_json(FOLDER / "summary.json", summarise(scores, gains[PROBE], means[PROBE], changes))
     write_text(FOLDER / "adapt.csv", adapt_csv.cells_csv(scores))
@@ -144,12 +145,19 @@ def cells_listed(rows: Sequence[Row], study: Adapt) -> list[Row]:
     return [row for row in rows if place(row) in wanted and row.cell["dataset"] in sets]
 
 
-def figures_of(scores: AdaptScores) -> Iterator[tuple[str, Figure]]:
+def folders_of(study: Adapt) -> str:
+    """The partitions of methods that have no fault of their own, in words."""
+    if study.partition_fault == "none":
+        return CORRECT
+    return f"a class folder {FOLDERS[study.partition_fault]}"
+
+
+def figures_of(scores: AdaptScores, folders: str = CORRECT) -> Iterator[tuple[str, Figure]]:
     """Every figure with its name."""
     published = adapt_published.read(RELEASED)
     same = scores.dataset == adapt_published.DATASET
     yield "accuracy", adapt_lines.accuracy(scores, published if same else None)
-    yield "fault", adapt_fault.fault(scores, published)
+    yield "fault", adapt_fault.fault(scores, published, folders)
     yield "retention", adapt_lines.retention(scores)
     yield "calibration", adapt_lines.calibration(scores)
     yield "time", adapt_time.time(adapt_time.read(TIMES))
