@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from carryover import presets
+from carryover.claims.evidence import gather_all
 from carryover.claims.verify import verify
 from carryover.config import reader
 from carryover.config.cuts import GRID
@@ -229,6 +230,33 @@ def test_rows_of_a_study_of_several_sets_are_kept_in_one_folder(
     write_rows(Path(f"reports/{study}/runs/plain/rows.jsonl"), found)
     assert keep("mini") == [Path(f"results/mini/{study}")]
     assert read_rows(Path(f"results/mini/{study}/runs/plain/rows.jsonl")) == found
+
+
+def test_variants_of_a_preset_with_values_of_their_own_are_kept_apart(checkout: Checkout) -> None:
+    stage = STAGES["sequence"]
+    kept = []
+    for name, order in (("published", "1"), ("published/thesis", "thesis")):
+        values = presets.tree(name)
+        row = Row(
+            study="sequence",
+            item="plain",
+            preset="published",
+            cell={"method": "finetune", "order": order, "after": 0, "seed": 0},
+            split="test",
+            metric="accuracy_all",
+            value=0.5,
+            n=10,
+            data="d",
+            weights="w",
+            params=reader.digest_of(values, *stage.sections, without=stage.grid),
+            source="s",
+            precision="float32",
+        )
+        write_rows(Path("reports/sequence/runs/plain/rows.jsonl"), [row])
+        kept += keep(name)
+    assert kept == [Path("results/published/sequence"), Path("results/published/sequence/thesis")]
+    found = gather_all(Path(), ["sequence"])["sequence", "published"]
+    assert {row.cell["order"] for rows in found.rows.values() for row in rows} == {"1", "thesis"}
 
 
 def learnt(values: dict[str, Any], protocol: str, weights: str = "w") -> list[Row]:

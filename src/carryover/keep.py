@@ -27,7 +27,7 @@ TRAINED_HERE = "pretrain:"  # source of an encoder
 
 
 def keep(name: str) -> list[Path]:
-    """Add each study's rows to ``results/PRESET/STUDY[/PAIR]``.
+    """Add each study's rows to ``results/PRESET/STUDY[/PAIR]``, or ``.../STUDY/VARIANT``.
 
     Cells that were kept before stay, so a long grid can be run in parts (fewer fractions or cuts
     in ``params.yaml``) and kept after each. The report's files are copied too when they describe
@@ -37,7 +37,8 @@ def keep(name: str) -> list[Path]:
     pair, cell-by-cell comparison and verdicts are written.
 
     Args:
-        name: a preset; of ``published/fashion-mnist`` the rows go to ``published``.
+        name: a preset; of ``published/fashion-mnist`` the rows go to ``published``, of
+            ``published/thesis``, whose sequence study has other values, to its folder ``thesis``.
     Raises:
         ConfigError: no such preset.
         DataError: no rows at all, or rows made from other values, here or kept before.
@@ -50,7 +51,7 @@ def keep(name: str) -> list[Path]:
     merged: dict[Path, list[Row]] = {}
     for path, new in rows.items():
         study = path.parents[2].name
-        target = _folder(study, new, values) / "runs" / path.parent.name / "rows.jsonl"
+        target = _folder(study, new, values, name) / "runs" / path.parent.name / "rows.jsonl"
         merged[target] = _merged(target, new)
     studies = dict.fromkeys(path.parents[2].name for path in rows)
     for study in studies:
@@ -60,7 +61,7 @@ def keep(name: str) -> list[Path]:
     kept = []
     for study in studies:
         ours = {path: new for path, new in rows.items() if path.parents[2].name == study}
-        folder = _folder(study, next(iter(ours.values())), values)
+        folder = _folder(study, next(iter(ours.values())), values, name)
         here = [row for path in sorted(folder.glob("runs/*/rows.jsonl")) for row in read_rows(path)]
         _keep_report(folder, REPORTS / study, list(ours), len(here) == sum(map(len, ours.values())))
         for network in _networks(study, values):
@@ -77,9 +78,19 @@ def keep(name: str) -> list[Path]:
     return kept
 
 
-def _folder(study: str, rows: list[Row], values: dict[str, Any]) -> Path:
-    """``results/published/cuts/mnist``; a study of several sets has no folder for one."""
-    return RESULTS / rows[0].preset / study / str(values[study].get(_set_key(values[study]), ""))
+def _folder(study: str, rows: list[Row], values: dict[str, Any], name: str) -> Path:
+    """``results/published/cuts/mnist``; of several sets, a variant with values of its own."""
+    base, _, variant = name.partition("/")
+    within = values[study].get(_set_key(values[study]), "")
+    if not within and _made_with(values, study) != _made_with(presets.tree(base), study):
+        within = variant
+    return RESULTS / rows[0].preset / study / str(within)
+
+
+def _made_with(values: dict[str, Any], study: str) -> str:
+    """The digest of values that a study's rows carry."""
+    stage = STAGES[study]
+    return reader.digest_of(values, *stage.sections, without=stage.grid)
 
 
 def _set_key(section: dict[str, Any]) -> str:
@@ -103,9 +114,7 @@ def _of_preset(
                 f"{path}: expected rows of {values[study][key]}, the {key} of preset {name}, got "
                 f"{listed(sorted(own))}; name that {key}'s preset (`carryover list` has all)"
             )
-        stage = STAGES[study]
-        made_with = reader.digest_of(values, *stage.sections, without=stage.grid)
-        if {row.params for row in new} != {made_with}:
+        if {row.params for row in new} != {_made_with(values, study)}:
             raise DataError(
                 f"{path}: expected rows of preset {name} as it is, its values were changed for "
                 "these; `carryover preset --check` lists how, keep them as an experiment "
