@@ -248,7 +248,12 @@ def test_the_text_names_budget_rates_and_faults(scores: Scores) -> None:
     plain = sequence_report.settings(study(), scores)
     assert plain[0] == "Updates of each set: 8 in batches of 16."
     assert "names most of 40 % of each set's training images" in plain[1]
-    assert len(plain) == 2
+    assert plain[2:] == ["Train mode whole: a set's classes are told by its prompts."]
+    other = study(train_mode="image-fc", template="imagenet", precision="bfloat16")
+    assert sequence_report.settings(other, scores)[2] == (
+        "Train mode image-fc: a set's classes are told by its head once it was trained, by its "
+        "prompts before; with the templates of imagenet; computed in bfloat16."
+    )
     rates = {"full": (0.001, 0.003, 0.01), "lora": (0.01, 0.03)}
     told = sequence_report.settings(study(lrs=rates), scores)[1]
     ends = "for all weights 0.001 of 0.001, 0.003, 0.01, where the list ends; for adapters 0.001 of"

@@ -75,7 +75,7 @@ def reading(scores: Scores, encoder: str, settings: Sequence[str]) -> str:
     )
     parts = [
         f"Preset {scores.preset}: {encoder} is fine-tuned on one set after another and tested on "
-        f"all sets after each, by their class prompts. {orders}.",
+        f"all sets after each. {orders}.",
         f"Square brackets: 95 % intervals over {over(scores, known)}"
         + ("." if several > 1 else "; one seed says nothing about other seeds."),
         " ".join(settings),

@@ -132,13 +132,14 @@ def figures_of(
 
 
 def settings(study: Study, scores: Scores) -> list[str]:
-    """Sentences on the protocol: budget, how rates are chosen, faults that are on."""
+    """Sentences on the protocol: budget, rates, what trains and names classes, faults."""
     length = f"Updates of each set: {study.updates}"
     if study.epochs:
         length = f"Passes over each set's images: {study.epochs},"
     said = [
         f"{length} in batches of {study.batch_size}.",
         _rates(study, scores),
+        _networks(study),
     ]
     faults = {
         "one update more than asked": study.faults_of_original.extra_step,
@@ -150,6 +151,18 @@ def settings(study: Study, scores: Scores) -> list[str]:
     }
     on = [name for name, is_on in faults.items() if is_on]
     return [*said, f"As published: {'; '.join(on)}."] if on else said
+
+
+def _networks(study: Study) -> str:
+    """What trains, what tells classes, and settings that are seldom used."""
+    told = f"Train mode {study.train_mode}: a set's classes are told by "
+    told += "its head once it was trained, by its prompts before" if study.headed else "its prompts"
+    rare = {
+        f"with the templates of {study.template}": study.template is not None,
+        "the networks' ends are held": study.freeze,
+        "computed in bfloat16": study.precision == "bfloat16",
+    }
+    return "; ".join([told, *(name for name, is_on in rare.items() if is_on)]) + "."
 
 
 def _rates(study: Study, scores: Scores) -> str:
