@@ -205,17 +205,14 @@ def test_a_digest_leaves_out_what_only_lists_cells(checkout: Checkout) -> None:
     assert reader.digest_of(values, "seed", "cuts", without=GRID) != whole
 
 
-@pytest.mark.parametrize("study", ["continual", "sequence"])
-def test_rows_of_a_study_of_several_sets_are_kept_in_one_folder(
-    checkout: Checkout, study: str
-) -> None:
-    values = presets.tree("mini")
-    stage = STAGES[study]
-    row = Row(
+def of_preset(name: str, study: str, cell: dict[str, Any]) -> Row:
+    """A row as a run of a preset would write it."""
+    values, stage = presets.tree(name), STAGES[study]
+    return Row(
         study=study,
         item="plain",
-        preset="mini",
-        cell={"dataset": "digits", "seed": 0},
+        preset=values[study]["preset"],
+        cell=cell,
         split="test",
         metric="accuracy",
         value=0.5,
@@ -226,32 +223,23 @@ def test_rows_of_a_study_of_several_sets_are_kept_in_one_folder(
         source="s",
         precision="float32",
     )
-    found = [row, replace(row, cell={"dataset": "letters", "seed": 0})]
+
+
+@pytest.mark.parametrize("study", ["continual", "sequence"])
+def test_rows_of_a_study_of_several_sets_are_kept_in_one_folder(
+    checkout: Checkout, study: str
+) -> None:
+    cells = [{"dataset": name, "seed": 0} for name in ("digits", "letters")]
+    found = [of_preset("mini", study, cell) for cell in cells]
     write_rows(Path(f"reports/{study}/runs/plain/rows.jsonl"), found)
     assert keep("mini") == [Path(f"results/mini/{study}")]
     assert read_rows(Path(f"results/mini/{study}/runs/plain/rows.jsonl")) == found
 
 
 def test_variants_of_a_preset_with_values_of_their_own_are_kept_apart(checkout: Checkout) -> None:
-    stage = STAGES["sequence"]
     kept = []
     for name, order in (("published", "1"), ("published/thesis", "thesis")):
-        values = presets.tree(name)
-        row = Row(
-            study="sequence",
-            item="plain",
-            preset="published",
-            cell={"method": "finetune", "order": order, "after": 0, "seed": 0},
-            split="test",
-            metric="accuracy_all",
-            value=0.5,
-            n=10,
-            data="d",
-            weights="w",
-            params=reader.digest_of(values, *stage.sections, without=stage.grid),
-            source="s",
-            precision="float32",
-        )
+        row = of_preset(name, "sequence", {"dataset": "dtd", "order": order, "seed": 0})
         write_rows(Path("reports/sequence/runs/plain/rows.jsonl"), [row])
         kept += keep(name)
     assert kept == [Path("results/published/sequence"), Path("results/published/sequence/thesis")]
