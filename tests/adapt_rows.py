@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from carryover.report.adapt_scores import FAULTS
 from carryover.rows import Row
 
 SETS = {"digits": 400, "shapes": 250, "letters": 500}  # the first is adapted to; test images
 PARTITIONS = (0.1, 0.5, 1.0)
 IMAGES = {0.1: 100, 0.5: 500, 1.0: 1000}
 ITEMS = {
-    "probe": ("zero-shot", "probe", "probe-logistic", *FAULTS),
+    "probe": ("zero-shot", "probe", "probe-logistic", "probe-missing-class", "probe-extra-class"),
     "unfreeze": ("unfreeze-norm", "unfreeze-all", "unfreeze-last-2"),
     "llrd": ("llrd",),
 }

@@ -70,7 +70,8 @@ def test_every_cell_has_its_rows_with_their_n(
     run_items: Callable[..., dict[str, list[Row]]],
 ) -> None:
     found = run_items("probe", "unfreeze", "llrd")
-    probes = ("probe", "probe-logistic", "probe-missing-class", "probe-extra-class")
+    probes = ("probe", "probe-logistic", "probe-missing-class", "probe-without-class")
+    probes += ("probe-extra-class",)
     methods = {"probe": probes, "unfreeze": ("unfreeze-norm", "unfreeze-all"), "llrd": ("llrd",)}
     for item, rows in found.items():
         axes = [
@@ -85,7 +86,7 @@ def test_every_cell_has_its_rows_with_their_n(
             assert row.cell["encoder"] == "clip-nano"
             if row.split == "test":
                 assert row.n == (TEST if own else OTHER)
-            elif "extra" not in row.cell["method"] and "missing" not in row.cell["method"]:
+            elif not row.cell["method"].endswith("-class"):
                 assert row.n == SHARES[row.cell["partition"]]
             if "accuracy" in row.metric:
                 assert row.value * row.n == pytest.approx(round(row.value * row.n), abs=1e-6)
@@ -94,6 +95,8 @@ def test_every_cell_has_its_rows_with_their_n(
         metrics = {(row.split, row.metric) for row in rows}
         assert {("test", m) for m in ("accuracy", "nll", "ece", "brier")} < metrics
         assert {("train", m) for m in ("accuracy", "loss", "updates", "lr")} < metrics
+        if item == "probe":
+            assert of(rows, "converged", "train") == [1.0] * 4
         assert not of(rows, "diverged", "train") or set(of(rows, "diverged", "train")) == {0.0}
     zero_shot = [row for row in found["probe"] if row.cell["method"] == "zero-shot"]
     assert [(r.metric, r.split, r.cell.get("partition")) for r in zero_shot] == [
@@ -118,7 +121,7 @@ def compare_with_golden(found: dict[str, list[Row]]) -> None:
     if os.environ.get("CARRYOVER_WRITE_GOLDEN"):
         GOLDEN.write_text(json.dumps(means, indent=2) + "\n")
     golden = json.loads(GOLDEN.read_text())
-    assert len(golden) == 1 + 2 * (4 + 2 + 1)
+    assert len(golden) == 1 + 2 * (5 + 2 + 1)
     assert means == pytest.approx(golden, abs=2e-3)
 
 
@@ -151,6 +154,26 @@ def test_a_missing_folder_lowers_every_later_label(embedded: Checkout) -> None:
     assert classes == 10
     counts = torch.bincount(whole.labels, minlength=10).tolist()
     assert torch.bincount(less.labels, minlength=10).tolist() == [counts[0], *counts[2:], 0]
+    right, classes = adapt_training.chosen_rows(params, start, "probe-without-class", 1.0, 0)
+    assert torch.equal(right.rows, less.rows)
+    assert torch.bincount(right.labels, minlength=10).tolist() == [counts[0], 0, *counts[2:]]
+
+
+def test_zero_shot_is_scored_on_the_faulty_folders_of_the_study(
+    run_items: Callable[..., dict[str, list[Row]]],
+) -> None:
+    found = {
+        fault: of(
+            run_items("probe", partition_fault=fault, probe=["zero-shot", "probe"], seeds=1)[
+                "probe"
+            ],
+            "accuracy",
+            "train",
+            method="zero-shot",
+        )
+        for fault in ("none", "missing-class")
+    }
+    assert found["missing-class"][0] < found["none"][0]
 
 
 def test_an_encoder_that_does_not_train_keeps_its_zero_shot_accuracy(

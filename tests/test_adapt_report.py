@@ -278,6 +278,15 @@ def test_the_text_names_seeds_and_faults(scores: AdaptScores) -> None:
     assert "one seed says nothing" in adapt_report.reading(study(), from_rows(everything(1)))
 
 
+def test_a_solver_that_stopped_before_it_converged_is_told(scores: AdaptScores) -> None:
+    assert "converged" not in adapt_report.reading(study(), scores)
+    for ended, told in (((1.0, 1.0, 1.0), ""), ((1.0, 0.0, 1.0), "in 1 of 3 fits.")):
+        by_seed = {("probe-logistic", 0.5, "converged"): dict(enumerate(ended))}
+        text = adapt_report.reading(study(), replace(scores, trained=scores.trained | by_seed))
+        assert ("It stopped before it converged" in text) == bool(told)
+        assert told in text
+
+
 def test_the_text_names_passes_and_rates_at_the_ends_of_their_lists(scores: AdaptScores) -> None:
     lists = {"probe": (0.001, 0.01), "unfreeze": (0.0001, 0.001), "llrd": (0.0001, 0.001, 0.01)}
     told = adapt_report.reading(study(lrs=lists), scores)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,22 @@ def test_preprocessing_for_another_size_is_refused(folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(changed))
     with pytest.raises(DataError, match=r"expected images of 16 pixels, as config.json .*got 32"):
         load("flava", str(folder))
+
+
+def test_a_model_in_the_cache_is_loaded_by_its_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    with pytest.raises(DataError, match=r"^facebook/flava-full: .*hf download facebook/flava-full"):
+        load("flava", "facebook/flava-full")
+    repository = cache / "models--facebook--flava-full"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(folder, repository / "snapshots" / ("0" * 40))
+    assert load("flava", "facebook/flava-full").weights == load("flava", str(folder)).weights
 
 
 def test_a_folder_without_the_files_is_one_sentence(folder: Path, tmp_path: Path) -> None:

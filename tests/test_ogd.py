@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,8 @@ from carryover.errors import ConfigError, DataError
 from carryover.models import weights
 from carryover.train import Budget, fit
 from tiny_clip import clip
+
+ROOT = Path(__file__).parents[1]
 
 SCOPES = ("joint", "tensor")
 SHAPES = {"a": (3, 4), "b": (5,)}
@@ -449,3 +452,17 @@ def test_a_file_with_code_in_it_is_not_run(tmp_path: Path) -> None:
         ogd_published.read_gradients(tmp_path / "grad.pth")
     with pytest.raises(DataError, match="found none; mend the path"):
         ogd_published.read_gradients(tmp_path / "absent.pth")
+
+
+def test_the_documented_table_is_the_measured_one() -> None:
+    lines = json.loads((ROOT / "reports/bench/protection.json").read_text())["lines"]
+    text = (ROOT / "docs/ogd.md").read_text()
+    table = text[text.index("| rate | what |") :].split("\n\n", 1)[0].splitlines()[2:]
+    assert len(table) == len(lines)
+    columns = ("stored_label", "others_label", "stored_all", "others_all", "after")
+    for row, line in zip(table, lines, strict=True):
+        told = [cell.strip() for cell in row.strip("|").split("|")][2:]
+        for cell, name in zip(told, columns, strict=True):
+            assert float(cell) == pytest.approx(
+                line[name], abs=0.51 * 10 ** -len(cell.split(".")[1])
+            )

@@ -308,9 +308,16 @@ def test_weights_known_to_need_gelu_are_refused_with_quickgelu(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("write", UNTOLD)
-def test_where_nothing_tells_the_architecture_says_it(write: Write, tmp_path: Path) -> None:
+def test_where_nothing_tells_the_architecture_says_it(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = write(tmp_path, state())
     plain, quick = (load(f"open-clip:tiny{end}", name, base=tmp_path) for end in ("", "-quickgelu"))
+    told = capsys.readouterr().err.splitlines()
+    assert [line.rsplit(";", 1)[1] for line in told] == [
+        " taken as tiny has it, without (the other: tiny-quickgelu)",
+        " taken as tiny-quickgelu has it, with (the other: tiny)",
+    ]
     assert plain.weights != quick.weights
     assert plain.text is not None
     assert quick.text is not None

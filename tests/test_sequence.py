@@ -20,6 +20,7 @@ import torch
 
 from carryover import (
     provenance,
+    sequence_bounds,
     sequence_measures,
     sequence_runs,
     sequence_training,
@@ -79,6 +80,12 @@ def matrix(rows: list[Row], method: str, metric: str = "accuracy") -> dict[tuple
     }
 
 
+def batches(n: int, updates: int) -> int:
+    """Images in the first batches of 16 of passes over n."""
+    a_pass = [len(batch) for batch in torch.arange(n).split(16)]
+    return sum(a_pass[i % len(a_pass)] for i in range(updates))
+
+
 def of(rows: list[Row], method: str, metric: str) -> float:
     """A number that a method has once."""
     values = {r.value for r in rows if (r.cell["method"], r.metric) == (method, metric)}
@@ -117,7 +124,13 @@ def test_every_method_has_its_rows_with_their_n(embedded: Checkout) -> None:
                 assert of(mine, method, "updates") == 16
                 twice = METHODS[method].distillation not in ("", "icarl")
                 only_later = 8 if METHODS[method].distillation == "icarl" else 0
-                seen = 16 * (16 + 16 * twice + only_later)
+                sizes = [len(labels_of(name)) for name in IMAGES]
+                own = (
+                    batches(sum(sizes), 16)
+                    if method == "joint"
+                    else sum(batches(n, 8) for n in sizes)
+                )
+                seen = own + 16 * (16 * twice + only_later)
                 assert of(mine, method, "images_seen") == seen
     starts = {
         tuple(sorted((k, v) for k, v in matrix(rows, method).items() if k[0] == 0))
@@ -312,21 +325,32 @@ def test_mean_of_tasks_is_the_first_model_and_then_another(run_methods: Runs) ->
     assert mean[2, "digits"] != plain[2, "digits"]
 
 
-def test_the_original_tests_the_student_although_it_keeps_the_mean(run_methods: Runs) -> None:
-    plain = matrix(run_methods("finetune", **ONE_RATE), "finetune")
-    student = run_methods("running-mean", faults_of_original__eval_student=True)
-    first = matrix(student, "running-mean")
-    assert first[1, "digits"] == plain[1, "digits"]  # the mean does not steer the first task
-    assert first[2, "digits"] != plain[2, "digits"]  # the second starts from it
-    mean = run_methods("running-mean", faults_of_original__eval_student=False)
-    assert matrix(mean, "running-mean")[1, "digits"] != plain[1, "digits"]
+def looked_at(run_methods: Runs, method: str, student: bool, **changes: Any) -> list[Row]:
+    """Rows of a method that is tested in the middle of each set."""
+    looks = {"curves__eval_every": 4, "curves__eval_methods": [method]}
+    looks["faults_of_original__eval_student"] = student
+    return run_methods(method, **looks, **changes, **ONE_RATE)
+
+
+def test_the_original_looks_at_the_student_on_the_way_and_tests_the_mean(
+    run_methods: Runs,
+) -> None:
+    plain = on_the_way(looked_at(run_methods, "finetune", False), "finetune")
+    rows = {of: looked_at(run_methods, "running-mean", of) for of in (True, False)}
+    assert matrix(rows[True], "running-mean") == matrix(rows[False], "running-mean")
+    student, mean = (on_the_way(rows[of], "running-mean") for of in (True, False))
+    first, second = (0, 4, "digits"), (1, 4, "digits")
+    assert student[first] == plain[first]  # the mean does not steer the first task
+    assert mean[first] != plain[first]
+    assert student[second] != plain[second]  # the second starts from it
 
 
 def test_a_student_with_adapters_is_merged_for_its_test(run_methods: Runs) -> None:
     change = {"distill__weight": 1.0e-9, "consolidation": 1.0e-9}  # nearly plain fine-tuning
-    plain = matrix(run_methods("finetune-lora", **ONE_RATE), "finetune-lora")
-    student = run_methods("zscl-lora", faults_of_original__eval_student=True, **change)
-    assert matrix(student, "zscl-lora")[1, "digits"] == pytest.approx(plain[1, "digits"], abs=2e-3)
+    plain = on_the_way(looked_at(run_methods, "finetune-lora", False), "finetune-lora")
+    student = on_the_way(looked_at(run_methods, "zscl-lora", True, **change), "zscl-lora")
+    middle = (0, 4, "digits")
+    assert student[middle] == pytest.approx(plain[middle], abs=2e-3)
 
 
 def test_the_resume_bug_makes_later_tasks_do_nothing(run_methods: Runs) -> None:
@@ -437,6 +461,12 @@ def test_rates_rise_and_fall_by_half_a_cosine_to_zero() -> None:
         found.append(optimiser.param_groups[0]["lr"])
     wanted = [0.2, 0.4, 0.4, 0.2 + 0.1 * 2**0.5, 0.2, 0.2 - 0.1 * 2**0.5, 0.0]
     assert found == pytest.approx(wanted)
+
+
+def test_the_last_batch_of_a_pass_counts_with_the_images_that_it_has() -> None:
+    found = [sequence_training.images_in(steps, 10, 4) for steps in range(8)]
+    assert found == [0, 4, 8, 10, 14, 18, 20, 24]
+    assert sequence_training.images_in(3, 4, 16) == 12
 
 
 def test_icarls_first_task_is_fine_tuning_and_its_memory_grows(
@@ -706,6 +736,41 @@ def test_a_task_that_was_cut_off_goes_on_inside_and_ends_with_the_same_bytes(
     assert rows
 
 
+def test_a_joint_training_that_was_cut_off_goes_on_inside_and_ends_with_the_same_bytes(
+    run_methods: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_methods("joint", batch_size=40, updates=20, **ONE_RATE)
+    path = Path("reports/sequence/runs/plain/rows.jsonl")
+    whole = path.read_bytes()
+    path.unlink()
+    monkeypatch.setattr(train, "SNAPSHOT_SECONDS", 0.0)
+    fit = sequence_bounds.fit
+    steps: list[int] = []
+    begun: list[int] = []
+
+    def cut_off(*given: Any, **named: Any) -> Any:
+        step = named["after_step"]
+
+        def stops(updates: int) -> None:
+            step(updates)
+            steps.append(updates)
+            if not begun and len(steps) == 35:
+                raise KeyboardInterrupt
+
+        return fit(*given, **(named | {"after_step": stops}))
+
+    monkeypatch.setattr(sequence_bounds, "fit", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("sequence", "plain")
+    begun += steps
+    steps.clear()
+    run_stage("sequence", "plain")
+    assert begun == list(range(1, 36))
+    assert 1 < steps[0] <= 35
+    assert steps == list(range(steps[0], 41))
+    assert path.read_bytes() == whole
+
+
 def test_the_start_has_what_its_parameters_say(embedded: Checkout) -> None:
     params = config.read(PARAMS)
     start = load_start(params, torch.device("cpu"), reference=True)
@@ -750,7 +815,8 @@ def test_reference_sentences_that_are_not_there_are_refused(run_methods: Runs) -
         ({"methods": {"plain": ["finetune"]}}, "methods: expected an entry for distill, which"),
         ({"orders": {"1": ["digits", "shapes"]}}, r"orders\.1\[1\]: expected one of digits, lett"),
         ({"lrs": {"full": [0.1]}}, "lrs: expected an entry each for full, lora"),
-        ({"crop": 1.5}, "crop: expected a number above 0"),
+        ({"crop": 1.5}, "crop: expected a number above 0 and at most 1"),
+        ({"crop": 0.0}, "crop: expected a number above 0 and at most 1"),
         ({"smoothing": 1.0}, "smoothing: expected a share of at least 0, below 1, got 1.0"),
         ({"average.merge_mix": 1.5}, r"average\.merge_mix: expected a number in 0\.\.1, got 1\.5"),
         ({"distill.teachers": {"zscl": "previous"}}, r"distill\.teachers: expected an entry each"),

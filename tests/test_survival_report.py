@@ -73,6 +73,23 @@ def test_a_mean_is_over_seeds_with_students_interval(scores: Scores) -> None:
     assert mean(scores, TUNED, "ece") is None
 
 
+def test_bounds_are_within_what_a_metric_can_be() -> None:
+    values = {
+        "accuracy": (0.95, 0.99),
+        "barrier": (0.0, 0.02),
+        "cka": (0.9, 1.0),
+        "kept": (0.9, 1.0),
+    }
+    made = [row(TUNED, m, v, seed) for m, pair in values.items() for seed, v in enumerate(pair)]
+    scores = from_rows(made, "mini")
+    bounds = {m: told for m in values if (told := mean(scores, TUNED, m))}
+    assert bounds["accuracy"].high == 1.0
+    assert 0 < bounds["accuracy"].low < 0.97
+    assert bounds["barrier"].low == 0.0
+    assert bounds["cka"].high == 1.0
+    assert bounds["kept"].high > 1.0
+
+
 def test_a_mean_over_sets_weighs_each_alike(scores: Scores) -> None:
     (began,) = starts(scores)
     told = mean(scores, began, "accuracy", role="source", by="own")

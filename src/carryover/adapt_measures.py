@@ -89,16 +89,19 @@ def retained(
     return found
 
 
-def zero_shot(study: Adapt, start: Start) -> Numbers:
+def zero_shot(study: Adapt, start: Start, train: Examples) -> Numbers:
     """What the encoder scores before any training, by its text head.
 
     On the other sets alone where it does not know the words of the set adapted to.
+
+    Args:
+        train: all training images, with the labels that a training would see.
     """
     found: Numbers = []
     tested = start.others
     if study.dataset in start.class_weights:
         weights = start.class_weights[study.dataset]
-        for split, examples in (("test", start.test), ("train", start.train)):
+        for split, examples in (("test", start.test), ("train", train)):
             logits = zero_shot_logits(examples.embeddings, weights, start.encoder.logit_scale)
             values = scores(logits, examples.labels, "none", len(logits), "test")
             wanted = values if split == "test" else ["accuracy"]
@@ -147,4 +150,9 @@ def by_solver(
             part.embeddings @ weights.T + bias, part.labels, "none", len(part), split
         ).items()
     ]
-    return [*found, (study.dataset, "train", "l2", penalty, len(examples))]
+    converged = float(probe.gradient[0, 0] <= TOLERANCE)
+    return [
+        *found,
+        (study.dataset, "train", "l2", penalty, len(examples)),
+        (study.dataset, "train", "converged", converged, len(examples)),
+    ]

@@ -37,7 +37,8 @@ def chosen_rows(
     """The training images of one share and seed, and how many outputs a head needs for them.
 
     Nested over shares and equal for all methods of a seed. A method or study with a partition
-    fault sees the labels that a loader of folders would give them.
+    fault sees the labels that a loader of folders would give them; `probe-without-class` has the
+    images of `probe-missing-class` with their own labels.
     """
     study = params.adapt
     rows = partition(
@@ -53,6 +54,9 @@ def chosen_rows(
     if fault == "none" or share < study.fault_from:
         return start.train.take(rows), len(start.class_names)
     place = study.fault_class
+    if fault == "without-class":
+        kept = rows[start.train.labels.cpu()[rows] != place]
+        return start.train.take(kept), len(start.class_names)
     name = start.class_names[place]
     faulty = shifted(
         start.train.labels.cpu(),
@@ -241,4 +245,8 @@ def held_out(
     return kept, held
 
 
-FAULTS = {"probe-missing-class": "missing-class", "probe-extra-class": "extra-class"}
+FAULTS = {
+    "probe-missing-class": "missing-class",
+    "probe-extra-class": "extra-class",
+    "probe-without-class": "without-class",  # the control: as missing-class, labels right
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,8 +20,9 @@ from carryover.sequence_distilling import texts
 from carryover.sequence_losses import Piece, cropped, split, summed
 from carryover.sequence_measures import answers, of_logits, zero_shot
 from carryover.sequence_methods import METHODS
+from carryover.sequence_resume import Draws, Resumable
 from carryover.sequence_start import Start, Task
-from carryover.sequence_training import choose_, half_cosine, optimiser_of
+from carryover.sequence_training import choose_, half_cosine, images_in, optimiser_of
 from carryover.solve.choice import accuracies, best
 from carryover.solve.ridge import ridge
 from carryover.train import Budget, fit, in_precision
@@ -30,12 +32,15 @@ if TYPE_CHECKING:
 
 
 def joint(
-    params: Params, start: Start, network: nn.Module, cell: Cell, lr: float
+    params: Params, start: Start, network: nn.Module, cell: Cell, lr: float, snapshot: Path
 ) -> tuple[Answers, dict[str, float]]:
     """Train on the images of all sets together, as long as one after another takes.
 
     Each image is compared with its own set's classes. Batches take images of every set, so large
     sets count for more.
+
+    Args:
+        snapshot: file that keeps the state of the last pass, to go on from after a kill.
     """
     study, device = params.sequence, start.device
     tasks = [start.tasks[name] for name in study.orders[cell.order]]
@@ -90,7 +95,7 @@ def joint(
     rate_ = half_cosine(optimiser, lr, study.warm_up, steps)
     rate_(0)
     fit(
-        network,
+        Resumable(network, {"crops": Draws(crops)}),
         torch.arange(len(owner)),
         torch.cat([task.train.labels for task in tasks]),
         optimiser,
@@ -99,8 +104,11 @@ def joint(
         loss=loss,
         edit_gradient=lambda: ranks.average_(student.values()),
         after_step=rate_,
+        snapshot=snapshot,
+        saves=ranks.leads,
     )
-    facts = {"updates": float(steps), "images_seen": float(steps * study.batch_size)}
+    seen = images_in(steps, len(owner), study.batch_size)
+    facts = {"updates": float(steps), "images_seen": float(seen)}
     facts["trained_numbers"] = float(sum(p.numel() for p in student.values()))
     return answers(start, network, study.precision, {}), facts
 

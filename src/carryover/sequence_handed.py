@@ -33,13 +33,18 @@ def finished(
     method: Method,
     carried: Carried,
     average: Average,
+    *,
+    on_the_way: bool = False,
 ) -> tuple[Carried, Tested]:
     """What would be handed on if training ended now, and what would be tested.
 
     Args:
         network: the student or a copy of it; it ends with the weights that are handed on.
+        on_the_way: the set is still training, where the original tested the student
+            (`eval_student`); after it the original tested what it had handed on.
     """
-    student = average.student_weights(network) if study.faults_of_original.eval_student else {}
+    of_student = on_the_way and study.faults_of_original.eval_student
+    student = average.student_weights(network) if of_student else {}
     average.hand_over_(network)
     if method.adapters:
         merge_(network)

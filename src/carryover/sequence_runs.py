@@ -45,11 +45,13 @@ def trained(
     if cell.lr:
         return validated(params, start, network, cell)
     if method.way == "joint":
-        found, facts = joint(params, start, network, cell, lr)
+        state = path.with_suffix(".joint.pt")
+        found, facts = joint(params, start, network, cell, lr, state)
         write_adapted(study, start, cell, network.state_dict(), path)
         done = len(study.orders[cell.order])
         if start.ranks.leads:
             Carried({}, done, answers={done: found}, facts=facts).save(path)
+            state.unlink(missing_ok=True)
         return facts | {"lr": lr}
     carried = Carried.load(path, start.device) or Carried(copied(network.state_dict()))
     look = on_the_way(study, start, cell)

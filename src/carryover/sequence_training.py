@@ -91,7 +91,7 @@ def train_task(
         rate_(first + done)
         if look is not None and done < steps and done % study.curves.eval_every == 0:
             other = copy.deepcopy(network)
-            _, now = finished(study, start, other, place, method, carried, average)
+            _, now = finished(study, start, other, place, method, carried, average, on_the_way=True)
             carried.curves[place.number - 1, "step", float(done)] = look(other, now)
 
     beside: dict[str, Keeps] = {
@@ -123,10 +123,11 @@ def train_task(
         if method.distillation == "icarl":
             memory = remember(params, start, network, place, carried.memory)
             carried = replace(carried, memory=memory)
-    images = steps * study.batch_size
+    images = images_in(steps, len(place.examples), study.batch_size)
+    images += steps * study.batch_size if held else 0
     facts = {
         "updates": carried.facts.get("updates", 0.0) + steps,
-        "images_seen": carried.facts.get("images_seen", 0.0) + images * (2 if held else 1),
+        "images_seen": carried.facts.get("images_seen", 0.0) + images,
         "trained_numbers": float(sum(p.numel() for p in student.values())),
     }
     return replace(carried, done=place.number, facts=facts), tested
@@ -155,6 +156,12 @@ def steps_of(study: Sequence, number: int, updates: int) -> tuple[int, int]:
     if faults.resume_bug and number > 1:
         return updates, 1
     return 0, updates + int(faults.extra_step)
+
+
+def images_in(steps: int, n: int, batch_size: int) -> int:
+    """Images in so many batches of several passes over n; the last batch of a pass is smaller."""
+    passes, rest = divmod(steps, -(-n // batch_size))
+    return passes * n + rest * batch_size
 
 
 def half_cosine(

@@ -9,7 +9,14 @@ from typing import Literal
 from carryover.config.reader import at_least, between, distinct
 
 Item = Literal["probe", "unfreeze", "llrd"]
-Probe = Literal["zero-shot", "probe", "probe-logistic", "probe-missing-class", "probe-extra-class"]
+Probe = Literal[
+    "zero-shot",
+    "probe",
+    "probe-logistic",
+    "probe-missing-class",
+    "probe-without-class",
+    "probe-extra-class",
+]
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class Adapt:
             )
         faulty = {self.partition_fault, *(method.removeprefix("probe-") for method in self.probe)}
         largest = max(self.partitions, default=1.0)
-        if faulty & {"missing-class", "extra-class"} and self.fault_from > largest:
+        if faulty & {"missing-class", "without-class", "extra-class"} and self.fault_from > largest:
             found.append(
                 f"fault_from: expected at most {largest:g}, the largest of partitions, so that "
                 f"one has the fault, got {self.fault_from:g}"

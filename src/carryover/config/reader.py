@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 from pathlib import Path
@@ -171,10 +172,13 @@ def at_least(value: int, name: str, least: int) -> list[str]:
     return [] if value >= least else [f"{name}: expected at least {least}, got {value}"]
 
 
-def between(value: float, name: str, above: float, below: float = float("inf")) -> list[str]:
-    if above < value < below:
+def between(
+    value: float, name: str, above: float, below: float = math.inf, most: float = math.inf
+) -> list[str]:
+    if above < value < below and value <= most:
         return []
-    upper = "" if below == float("inf") else f" and below {below:g}"
+    upper = "" if below == math.inf else f" and below {below:g}"
+    upper += "" if most == math.inf else f" and at most {most:g}"
     return [f"{name}: expected a number above {above:g}{upper}, got {value}"]
 
 

@@ -140,7 +140,7 @@ class Retrieval:
         for name in ("k", "seeds", "size", "batch_size", "eval_batch_size"):
             found += at_least(getattr(self, name), name, 1)
         found += at_least(self.head_classes, "head_classes", 0)
-        found += between(self.crop, "crop", above=0.0, below=1.0 + 1e-9)
+        found += between(self.crop, "crop", above=0.0, most=1.0)
         found += between(self.validation_fraction, "validation_fraction", above=0.0, below=1.0)
         for name, least in (("noises", 0.0), ("curve_noises", 0.0), ("l2s", 1e-12)):
             values = getattr(self, name)

@@ -63,7 +63,7 @@ class Sequence:
             found += at_least(getattr(self, name), name, 1)
         found += self._length_faults()
         found += between(self.validation_fraction, "validation_fraction", above=0.0, below=1.0)
-        found += between(self.crop, "crop", above=0.0, below=1.0 + 1e-9)
+        found += between(self.crop, "crop", above=0.0, most=1.0)
         found += between(self.consolidation, "consolidation", above=0.0)
         if not 0 <= self.smoothing < 1:
             found.append(

@@ -7,6 +7,7 @@ hidden state, after the final norm: neither the pooler nor the projection.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from carryover.models.flava_pair import encode_text
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 INDEX = "model.safetensors.index.json"
 VOCABULARY = ("tokenizer.json", "vocab.txt")
+MODEL_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"  # of Hugging Face
 TEXT_LENGTH = 77  # tokens of a sentence in training (FlavaProcessor's max_length)
 IMAGE_FORM = ("hidden_act", "num_attention_heads", "layer_norm_eps", "patch_size", "image_size")
 TEXT_FORM = ("hidden_act", "num_attention_heads", "layer_norm_eps", "pad_token_id")
@@ -57,7 +59,7 @@ def build(wanted: Wanted) -> Encoder:
     """
     from transformers import FlavaConfig, FlavaImageConfig, FlavaImageModel, FlavaModel
 
-    folder = wanted.path
+    folder = _folder(wanted)
     whole = wanted.source == "flava"
     fields = {} if folder is None else _json(folder / "config.json")
     if whole:
@@ -77,6 +79,26 @@ def build(wanted: Wanted) -> Encoder:
         logit_scale=float(model.logit_scale.detach().exp()) if whole else 1.0,
         model=model,
     )
+
+
+def _folder(wanted: Wanted) -> Path | None:
+    """The folder of the weights, or that of a model's name (``facebook/flava-full``) in the cache.
+
+    Raises:
+        DataError: it is no folder, and no such model is in Hugging Face's cache.
+    """
+    path, name = wanted.path, wanted.weights
+    if path is None or name is None or path.exists() or not re.fullmatch(MODEL_NAME, name):
+        return path
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, local_files_only=not wanted.download))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{name}: expected a folder in Hugging Face's layout (config.json, {WEIGHTS[0]}), or "
+            f"the name of a model in its cache, found neither; fetch it: hf download {name}"
+        ) from error
 
 
 def nano_encoder(source: str, folder: Path, card: dict[str, Any]) -> Encoder:

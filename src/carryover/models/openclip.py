@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def build(wanted: Wanted) -> Encoder:
         if origin is origins.UNKNOWN:
             origin = origins.of_file(state, config_beside)
             origins.refuse_other_activation(architecture, quick, origin, path)
+        if origin.quickgelu is None:
+            print(origins.by_choice(architecture, quick, path), file=sys.stderr)
         fields |= origin.preprocess or {}
     model = create(config, architecture)
     if state is not None:

@@ -82,6 +82,15 @@ def of_file(state: State, config: dict[str, Any] | None) -> Origin:
     return UNKNOWN
 
 
+def by_choice(architecture: str, quickgelu: bool, path: Any) -> str:
+    """That nothing says which activation some weights were trained with, and which is taken."""
+    other = architecture.removesuffix(QUICK) if quickgelu else f"{architecture}{QUICK}"
+    return (
+        f"{path}: nothing says whether these weights were trained with QuickGELU; taken as "
+        f"{architecture} has it, {'with' if quickgelu else 'without'} (the other: {other})"
+    )
+
+
 def refuse_other_activation(architecture: str, quickgelu: bool, origin: Origin, path: Any) -> None:
     """Refuse an architecture whose activation is not the one that weights were trained with.
 

@@ -16,7 +16,7 @@ BySeed = Mapping[int, float]
 Place = tuple[str, float, str]  # method, partition, and metric or tested set
 
 ZERO_SHOT, PROBE, SOLVER = "zero-shot", "probe", "probe-logistic"
-FAULTS = ("probe-missing-class", "probe-extra-class")
+FAULTS = ("probe-missing-class", "probe-without-class", "probe-extra-class")
 CORRECT = "correct partitions"
 KINDS = ("norm", "attention", "mlp", "embedding", "projection", "all")
 TITLES = {
@@ -24,6 +24,7 @@ TITLES = {
     PROBE: "probe",
     SOLVER: "probe by a solver",
     "probe-missing-class": "a class folder missing",
+    "probe-without-class": "that class missing, labels right",
     "probe-extra-class": "a class folder too many",
     "unfreeze-norm": "norms",
     "unfreeze-attention": "attention",

@@ -6,10 +6,13 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 from scipy import special
 
+from carryover.errors import DataError
 from carryover.measure.combined import student
 from carryover.measure.statistics import Interval
+from carryover.report import sequence_paired
 from carryover.report.sequence_intervals import (
     OF_TRAINING,
     Terms,
@@ -18,11 +21,13 @@ from carryover.report.sequence_intervals import (
     step_of,
     terms,
     total,
+    weights,
 )
-from carryover.report.sequence_scores import Run, Scores, seeds, untrained
+from carryover.report.sequence_scores import Run, Scores, matrix, seeds, untrained
 
 FARTHEST = 9.0  # deviations; p is 2e-19 there
 HALVINGS = 40
+HALF = 0.5  # of an image
 
 
 class Difference(NamedTuple):
@@ -30,13 +35,15 @@ class Difference(NamedTuple):
 
     Attributes:
         seeds: interval over seeds, paired; None with one seed.
-        images: interval over test images, as if the two were tested on different ones.
+        images: interval over test images.
+        paired: by image; else as if the two were tested on different ones.
         p: of the paired t test; with one seed of the images' interval.
     """
 
     value: float
     seeds: Interval | None
     images: Interval
+    paired: bool
     p: float
 
 
@@ -45,10 +52,10 @@ def difference(scores: Scores, run: Run, other: Run, name: str) -> Difference | 
     if name in OF_TRAINING and (untrained(scores, run) or untrained(scores, other)):
         return None
     apart: list[Terms] = []
-    for seed in _shared(scores, run, other):
+    shared = _shared(scores, run, other)
+    for seed in shared:
         mine, theirs = (
-            terms(scores, each, seeds(scores, each)[0] if untrained(scores, each) else seed, name)
-            for each in (run, other)
+            terms(scores, each, _seed(scores, each, seed), name) for each in (run, other)
         )
         if not mine or _tested(mine) != _tested(theirs):
             return None
@@ -57,10 +64,54 @@ def difference(scores: Scores, run: Run, other: Run, name: str) -> Difference | 
         return None
     flat = [(outcome, weight / len(apart)) for each in apart for outcome, weight in each]
     values = [total(each) for each in apart]
-    if len(apart) > 1:
-        over, p = student(values, step=step_of(apart[0]))
-        return Difference(fmean(values), over, over_images(flat), p)
-    return Difference(values[0], None, over_images(flat), images_p(flat))
+    tests = [
+        (each, _seed(scores, each, seed), sign / len(shared))
+        for seed in shared
+        for each, sign in ((run, 1.0), (other, -1.0))
+    ]
+    known = [_by_image(scores, *test, name) for test in tests]
+    paired = all(known)
+    if paired:
+        images, p = sequence_paired.over_images(
+            sequence_paired.added(each for found in known for each in found)
+        )
+    else:
+        images, p = over_images(flat), images_p(flat) if len(apart) == 1 else 1.0
+    if len(apart) == 1:
+        return Difference(values[0], None, images, paired, p)
+    over, p = student(values, step=step_of(apart[0]))
+    return Difference(fmean(values), over, images, paired, p)
+
+
+def _seed(scores: Scores, run: Run, seed: int) -> int:
+    return seeds(scores, run)[0] if untrained(scores, run) else seed
+
+
+def _by_image(
+    scores: Scores, run: Run, seed: int, sign: float, name: str
+) -> list[tuple[Bool[np.ndarray, " _"], str, float]]:
+    """Which images the tests of a measure had right and what they count; none where not known.
+
+    Raises:
+        DataError: the predictions are not those that the accuracies are of.
+    """
+    found = matrix(scores, run, seed)
+    sets = scores.orders[run.order]
+    told = []
+    for (after, task), weight in weights(name, found, len(sets)).items():
+        time = 0 if untrained(scores, run) else after
+        place = sequence_paired.Place(run.order, run.method, seed, time, sets[task - 1])
+        if run.rest or place not in scores.right:
+            return []
+        right, number = scores.right[place], found[after, task]
+        if len(right) != number.n or abs(right.sum() - number.value * number.n) > HALF:
+            raise DataError(
+                f"sequence: expected predictions with an accuracy of {number.value:.4f} on "
+                f"{number.n} images ({', '.join(map(str, place))}), got {right.mean():.4f} on "
+                f"{len(right)}; run `dvc repro sequence`"
+            )
+        told.append((right, place.dataset, sign * weight))
+    return told
 
 
 def _shared(scores: Scores, run: Run, other: Run) -> list[int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from carryover.errors import DataError
+from carryover.report.sequence_paired import Right
 from carryover.rows import Row
 
 ZERO_SHOT, FINETUNE, ZSCL = "zero-shot", "finetune", "zscl"
@@ -76,11 +77,13 @@ class Scores:
         preset: the preset that the rows started from.
         numbers: by run, split and metric, and place: one a seed, seeds ascending.
         orders: the sets of each order, as far as its rows have tasks.
+        right: which test images each test had right, as far as predictions are at hand.
     """
 
     preset: str
     numbers: Mapping[Run, Mapping[Metric, Mapping[At, BySeed]]]
     orders: Mapping[str, tuple[str, ...]]
+    right: Right = field(default_factory=dict)
 
 
 def from_rows(rows: Iterable[Row]) -> Scores:

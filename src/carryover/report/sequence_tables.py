@@ -107,6 +107,11 @@ def differences(scores: Scores, found: Sequence[Gain], reference: str) -> Table:
     for gain in shown:
         by_run.setdefault(gain.run, {})[gain.measure] = gain
     several = any(gain.difference.seeds for gain in shown)
+    how = (
+        ", paired by image"
+        if all(gain.difference.paired for gain in shown)
+        else ", as if the two were tested on different ones, which is too wide"
+    )
     names = [name for name in MEASURES if any(gain.measure == name for gain in shown)]
     lines = [
         [*_keys(run), *(cell for name in names for cell in _difference(each.get(name), several))]
@@ -120,10 +125,9 @@ def differences(scores: Scores, found: Sequence[Gain], reference: str) -> Table:
         f"Preset {scores.preset}: each method minus {reference} on the same sets, points with the "
         "95 % interval over "
         + (
-            "seeds, paired, on the same test images; images: that over test images, as if the two "
-            "were tested on different ones, which is too wide"
+            f"seeds, paired, on the same test images; images: that over test images{how}"
             if several
-            else "test images, as if the two were tested on different ones, which is too wide"
+            else f"test images{how}"
         )
         + ". p after Holm's correction over the methods and orders of a column"
         + (", of the paired t test over seeds." if several else ".")

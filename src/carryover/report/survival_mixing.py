@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#6b6b6b")
 SHAPES = ("o", "s", "^", "D", "v", "<", ">", "P")
 MOST = 8  # lines that one panel tells apart
+CROWD = 6  # lines with names from which on their legend has room of its own below them
+LINE = 0.055  # of a panel's height that a name takes
 LEAST_SPAN = 0.15  # of an axis of accuracies
 
 Curve = tuple[list[float], list[float]]  # accuracies on source and on target, by mix
@@ -95,6 +97,10 @@ def _panel(axis: Axes, curves: Mapping[str, Curve]) -> None:
         drawn.set_major_formatter(per_cent())
     axis.set_xlim(*_wide(axis.get_xlim()))
     axis.set_ylim(*_wide(axis.get_ylim()))
+    crowded = not numbered and len(curves) > CROWD
+    if crowded:
+        low, high = axis.get_ylim()
+        axis.set_ylim(high - (high - low) / (1 - LINE * len(curves)), high)
     axis.legend(
         fontsize=6 if max(map(len, curves)) < 16 else 5,
         title="cut" if numbered else None,
@@ -102,7 +108,7 @@ def _panel(axis: Axes, curves: Mapping[str, Curve]) -> None:
         labelspacing=0.25,
         handletextpad=0.2,
         borderpad=0.1,
-        loc="best",
+        loc="lower right" if crowded else "best",
         ncols=2 if numbered else 1,
     )
 

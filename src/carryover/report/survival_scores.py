@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,12 @@ from carryover.report.adapt_intervals import over_seeds
 from carryover.rows import Row
 
 START, SCRATCH = "start", "scratch"
+LIMITS = {  # of what a metric can be
+    **dict.fromkeys(("accuracy", "corrupted_accuracy", "mixed_accuracy", "ece"), (0.0, 1.0)),
+    **dict.fromkeys(("nll", "distance"), (0.0, math.inf)),
+    "barrier": (0.0, 1.0),
+    "cka": (-math.inf, 1.0),
+}
 ORDER = ("adapt", "sequence", "continual", "retrieval", "cuts")
 WAYS = (
     *("probe", "unfreeze", "llrd", "plain", "average", "distill", "ogd", "lora"),
@@ -130,14 +137,20 @@ def found(scores: Scores, kind: Kind, metric: str, **axes: Any) -> dict[Axes, By
 def mean(scores: Scores, kind: Kind, metric: str, **axes: Any) -> Interval | None:
     """Mean over seeds of the mean over what the axes leave open, with Student's interval.
 
-    Without bounds (both the mean) where there is one seed; None where nothing was measured.
+    Its bounds are within what the metric can be. Without bounds (both the mean) where there is one
+    seed; None where nothing was measured.
     """
     every = list(found(scores, kind, metric, **axes).values())
     if not every:
         return None
     seeds = sorted(set.intersection(*(set(each) for each in every)))
     values = [sum(each[seed].value for each in every) / len(every) for seed in seeds]
-    return over_seeds(values) if values else None
+    if not values:
+        return None
+    told, (least, most) = over_seeds(values), LIMITS.get(metric, (-math.inf, math.inf))
+    return Interval(
+        told.value, min(max(told.low, least), told.value), max(min(told.high, most), told.value)
+    )
 
 
 def seeds_of(scores: Scores, kind: Kind) -> int:

@@ -185,7 +185,7 @@ def numbers(
     """What one cell gives; its encoder goes to a file in `folder`."""
     study = params.adapt
     if cell.method == "zero-shot":
-        return zero_shot(study, start)
+        return zero_shot(study, start, chosen_rows(params, start, cell.method, 1.0, 0)[0])
     examples, classes = chosen_rows(params, start, cell.method, cell.partition, cell.seed)
     place = f"{cell.partition:g}/{cell.seed}"  # methods share images, heads and batches
     validation = run.generator(params.seed, f"adapt/validation/{place}")

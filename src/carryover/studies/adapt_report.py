@@ -55,10 +55,10 @@ FOLDERS = {"missing-class": "missing", "extra-class": "too many"}
 SOFTMAX = {"classes": "the classes", "batch": "the batch"}
 GAINS = (
     "Accuracy minus that of the frozen probe on the same partition and seed: of the one trained by "
-    "Adam, which has the other methods' updates, and of the solver's, which has converged. Square "
-    "brackets: 95 % Student t intervals over seeds on the same test images. p: of paired t tests, "
-    "after Holm's correction over all methods and partitions of a table; those of the means over "
-    "the methods alone."
+    "Adam, which has the other methods' updates, and of the solver's, which goes on until it "
+    "converges. Square brackets: 95 % Student t intervals over seeds on the same test images. p: "
+    "of paired t tests, after Holm's correction over all methods and partitions of a table; those "
+    "of the means over the methods alone."
 )
 RETENTION = (
     "Accuracy of the text head, which was not trained, on the adapted image encoder. Square "
@@ -172,7 +172,8 @@ def write_tables(stem: str, reading: str, tables: Sequence[Table]) -> None:
 
 def reading(study: Adapt, scores: AdaptScores) -> str:
     """How to read the tables: what was adapted how, intervals, which faults are on."""
-    about = f"{_methods(study, scores)} {_training(study)} {_budget(study, scores)}".rstrip()
+    said = (_methods(study, scores), _training(study, scores), _budget(study, scores))
+    about = " ".join(said).rstrip()
     parts = [about, _intervals(study, scores)]
     on = {
         f"a class folder {FOLDERS.get(study.partition_fault)} from {share(study.fault_from)} on": (
@@ -217,7 +218,7 @@ def _methods(study: Adapt, scores: AdaptScores) -> str:
     )
 
 
-def _training(study: Adapt) -> str:
+def _training(study: Adapt, scores: AdaptScores) -> str:
     """Budgets, and how rates and penalties were chosen."""
     epochs = ", ".join(f"{study.epochs[item]} ({item})" for item in study.items)
     most = f" and {study.max_updates} updates" if study.max_updates else ""
@@ -233,9 +234,17 @@ def _training(study: Adapt) -> str:
         if SOLVER in study.probe and len(study.l2s) > 1
         else ""
     )
+    ended = [
+        value
+        for (method, _, metric), seeds in scores.trained.items()
+        if (method, metric) == (SOLVER, "converged")
+        for value in seeds.values()
+    ]
+    short = len(ended) - round(sum(ended))
+    stopped = f" It stopped before it converged in {short} of {len(ended)} fits." if short else ""
     return (
         f"Training takes at most {epochs} epochs{most}, in batches of {study.batch_size}. "
-        f"{rates}{penalties}"
+        f"{rates}{penalties}{stopped}"
     )
 
 

@@ -192,8 +192,9 @@ def units(
 ) -> list[tuple[Cell, ...]]:
     """Cells of one cut, those that are faster together in one unit.
 
-    Measured (``benchmarks/cuts.py``): on a CPU only heads on a frozen network are. On a GPU as
-    many networks are trained together as a convolution's output has room for.
+    On a CPU only heads on a frozen network are (measured: ``benchmarks/cuts.py``). On a GPU as
+    many networks as a convolution's output has room for, to launch fewer small kernels; how many
+    would be fastest there has not been measured.
     """
     cut = waiting[0][1]
     head_only = RULES[item].freeze and cut == len(layer_groups(task.start)) - 1

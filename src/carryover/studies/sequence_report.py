@@ -1,4 +1,4 @@
-"""The sequence study's tables, figures and summary, from its rows alone.
+"""The sequence study's tables, figures and summary, from its rows and predictions.
 
 ``dvc repro sequence-report`` writes ``reports/sequence/``: ``summary.json`` (what ``dvc metrics
 diff`` compares), ``sequence`` as CSV, Markdown and LaTeX, ``matrices.csv``, and as SVG and PNG
@@ -11,6 +11,7 @@ and panels of ``transfer-last``. The published numbers are those of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from carryover.report import (
     sequence_dots,
     sequence_lines,
     sequence_maps,
+    sequence_paired,
     sequence_published,
     sequence_tables,
     sequence_tsne,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER", "headline", "stage"]
 
 FOLDER, RESULTS = Path("reports/sequence"), Path("results")
+PREDICTIONS = Path("data/predictions/sequence")
 RELEASED = Path("claims/released")
 
 
@@ -49,7 +52,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     """Read the rows of every item in ``sequence.items`` and write the report's files."""
     study = params.sequence
     rows = [row for name in study.items for row in read_rows(rows_of(name))]
-    scores = from_rows(rows_of_preset(rows, study))
+    right = sequence_paired.read(PREDICTIONS / name / sequence_paired.FILE for name in study.items)
+    scores = replace(from_rows(rows_of_preset(rows, study)), right=right)
     kept = [from_rows(each) for each in kept_rows(RESULTS, study.preset)]
     published = sequence_published.read(RELEASED)
     found = gains(scores)
@@ -145,7 +149,7 @@ def settings(study: Study, scores: Scores) -> list[str]:
         "one update more than asked": study.faults_of_original.extra_step,
         "later sets train one update at rate 0": study.faults_of_original.resume_bug,
         "iCaRL's memory is larger than asked": study.faults_of_original.icarl_counts,
-        "the student is tested although the mean is handed on": (
+        "tests on the way are of the student although its mean is handed on": (
             study.faults_of_original.eval_student
         ),
     }
