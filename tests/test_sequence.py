@@ -684,6 +684,31 @@ def test_a_killed_run_goes_on_with_its_next_task_and_ends_with_the_same_bytes(
     assert path.read_bytes() == whole
 
 
+def cut_off(
+    module: Any, count: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[int], list[int]]:
+    """Let a module's next trainings stop after so many updates in all.
+
+    Returns:
+        Two lists: one for the caller to fill, from when on nothing stops, and updates as done.
+    """
+    fit, begun, steps = module.fit, list[int](), list[int]()
+
+    def cut(*given: Any, **named: Any) -> Any:
+        step = named["after_step"]
+
+        def stops(updates: int) -> None:
+            step(updates)
+            steps.append(updates)
+            if not begun and len(steps) == count:
+                raise KeyboardInterrupt
+
+        return fit(*given, **(named | {"after_step": stops}))
+
+    monkeypatch.setattr(module, "fit", cut)
+    return begun, steps
+
+
 @pytest.mark.parametrize("item", ["distill", "average", "lora", "ogd", "heads", "dropout"])
 def test_a_task_that_was_cut_off_goes_on_inside_and_ends_with_the_same_bytes(
     run_methods: Runs, monkeypatch: pytest.MonkeyPatch, item: str
@@ -705,25 +730,8 @@ def test_a_task_that_was_cut_off_goes_on_inside_and_ends_with_the_same_bytes(
     whole = path.read_bytes()
     path.unlink()
     monkeypatch.setattr(train, "SNAPSHOT_SECONDS", 0.0)
-    fit = sequence_training.fit
-    steps: list[int] = []
-    begun: list[int] = []
-
-    def cut_off(*given: Any, **named: Any) -> Any:
-        step = named["after_step"]
-
-        def stops(updates: int) -> None:
-            step(updates)
-            steps.append(updates)
-            if (
-                not begun and len(steps) == 8 + 7
-            ):  # in the second task, past its first pass over the images
-                raise KeyboardInterrupt
-
-        named["after_step"] = stops
-        return fit(*given, **named)
-
-    monkeypatch.setattr(sequence_training, "fit", cut_off)
+    # in the second task, past its first pass over the images
+    begun, steps = cut_off(sequence_training, 8 + 7, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run_stage("sequence", item_of(methods[0]))
     begun += steps
@@ -744,22 +752,7 @@ def test_a_joint_training_that_was_cut_off_goes_on_inside_and_ends_with_the_same
     whole = path.read_bytes()
     path.unlink()
     monkeypatch.setattr(train, "SNAPSHOT_SECONDS", 0.0)
-    fit = sequence_bounds.fit
-    steps: list[int] = []
-    begun: list[int] = []
-
-    def cut_off(*given: Any, **named: Any) -> Any:
-        step = named["after_step"]
-
-        def stops(updates: int) -> None:
-            step(updates)
-            steps.append(updates)
-            if not begun and len(steps) == 35:
-                raise KeyboardInterrupt
-
-        return fit(*given, **(named | {"after_step": stops}))
-
-    monkeypatch.setattr(sequence_bounds, "fit", cut_off)
+    begun, steps = cut_off(sequence_bounds, 35, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run_stage("sequence", "plain")
     begun += steps
