@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import load_file
 
 from carryover import continual_rates, continual_start, continual_training, run
+from carryover.adapt.avalanche import STRATEGIES
 from carryover.adapt.avalanche_parts import Watch
 from carryover.bank_files import mapped, written
 from carryover.config import params as config
@@ -401,6 +402,23 @@ def test_stored_embeddings_and_encoding_again_give_the_same(embedded: Checkout) 
             assert one.value == pytest.approx(other.value, abs=1e-3)
 
 
+def test_a_small_cnn_goes_through_every_strategy(embedded: Checkout) -> None:
+    entry = embedded.tree()["encoders"]["clip-nano"]
+    cnn = entry | {"source": "pretrain:cnn6-digits-0-4", "kinds": ["pooled"]}
+    embedded.edit(**{"encoders.cnn6": cnn})
+    every = list(STRATEGIES)
+    only(embedded, "chunks", trains="unfrozen", encoder="cnn6", features="pooled", strategies=every)
+    run_stage("embed", "cnn6")
+    run_stage("continual", "unfrozen")
+    rows = rows_of("unfrozen")
+    assert of(rows, "diverged", "train") == [0.0] * len(every)
+    for strategy in every:
+        assert len(of(rows, "accuracy", experience=1, strategy=strategy)) == 1
+    moved = of(rows, "cka", experience=1, strategy="naive", layer=0)
+    assert len(moved) == 1
+    assert moved[0] < 1
+
+
 def test_a_diverged_training_is_recorded_as_one_class(embedded: Checkout) -> None:
     only(embedded, "logits", lrs=[1.0e30])
     run_stage("continual", "unfrozen")
@@ -411,6 +429,16 @@ def test_a_diverged_training_is_recorded_as_one_class(embedded: Checkout) -> Non
     assert len(of(rows, "accuracy", experience=-1)) == 1  # before any training it was whole
     assert not of(rows, "loss", "train")
     assert not list((CHECKPOINTS / "unfrozen" / "layers").glob("*"))
+
+
+def test_a_training_that_its_last_update_breaks_is_recorded_so_too(embedded: Checkout) -> None:
+    images = 10_000  # all in one batch: one update, of a loss that was still finite
+    only(embedded, "logits", lrs=[1.0e30], strategies=["joint"], batch_size=images, epochs=1)
+    run_stage("continual", "unfrozen")
+    rows = rows_of("unfrozen")
+    assert of(rows, "diverged", "train") == [1.0]
+    assert of(rows, "is_constant", experience=1) == [1.0]
+    assert not of(rows, "nll")
 
 
 def test_what_was_whole_before_a_training_diverged_has_its_rows(

@@ -247,17 +247,19 @@ def test_runs_on_other_images_or_with_nothing_beside_them_have_no_gain() -> None
 
 
 def test_the_published_stand_beside_the_same_stream_and_arm(published: Scores) -> None:
-    ours = NAIVE._replace(stream="s-mnist", protocol="ni-3")
-    other = continual_published.beside(published, ours)
+    ours, scores = NAIVE._replace(stream="s-mnist", protocol="ni-3"), from_rows(features())
+    other = continual_published.beside(published, scores, ours)
     assert other
     assert other.encoder == "flava-full"
     told = continual_intervals.accuracy(published, other, 2)
     assert told
     assert told.value == 0.9762
     assert told.low < 0.9762 < told.high
-    assert continual_published.beside(published, NAIVE) is None
-    names = {each.strategy for each in continual_published.of_arm(published, ours)}
+    assert continual_published.beside(published, scores, NAIVE) is None
+    names = {each.strategy for each in continual_published.of_arm(published, scores, ours)}
     assert names == {"naive", "ewc", "replay"}
+    masked = from_rows(features(), ["ni-3"])
+    assert continual_published.of_arm(published, masked, ours) == []
 
 
 def test_a_table_that_is_not_the_released_one_is_refused(tmp_path: Path) -> None:

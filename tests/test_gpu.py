@@ -14,6 +14,8 @@ from statistics import mean
 import pytest
 import torch
 
+from carryover import bank_out, provenance
+from carryover.models.features import Feature
 from carryover.rows import Row, read_rows
 from carryover.stages import run_stage
 from conftest import Checkout
@@ -40,7 +42,17 @@ def rows_on(device: str, study: str, item: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("CARRYOVER_DEVICE", device)
     shutil.rmtree(".scratch", ignore_errors=True)
     run_stage(study, item)
-    return read_rows(Path("reports") / study / "runs" / item / "rows.jsonl")
+    return read_rows(Path("reports") / study / "runs" / (item or "all") / "rows.jsonl")
+
+
+def features_on(device: str, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """Embeddings of the tiny CLIP, of unit length."""
+    monkeypatch.setenv("CARRYOVER_DEVICE", device)
+    shutil.rmtree(".scratch", ignore_errors=True)
+    run_stage("embed", "clip-nano")
+    folder = Path("data/embeddings/clip-nano")
+    found = bank_out.read(folder, "letters", "test", Feature("projected")).values
+    return torch.nn.functional.normalize(found.float(), dim=1)
 
 
 def key(row: Row) -> tuple[object, ...]:
@@ -82,6 +94,27 @@ def test_a_gpu_gives_the_same_rows_twice(
 ) -> None:
     first, second = (rows_on("cuda", "sequence", "distill", monkeypatch) for _ in range(2))
     assert first == second
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_gpu_gives_the_embeddings_of_the_cpu(
+    embedded: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (features_on(device, monkeypatch) for device in DEVICES)
+    assert float((one * other).sum(1).min()) > 0.9999
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_gpu_finds_the_same_to_have_survived(
+    embedded: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "source_digest", lambda module: "0" * 16)
+    embedded.edit(**{"survival.origins": ["adapt", "sequence"]})
+    for study, item in (("adapt", "unfreeze"), ("sequence", "plain")):
+        rows_on("cpu", study, item, monkeypatch)
+    agree(*(rows_on(device, "survival", "", monkeypatch) for device in DEVICES))
 
 
 @pytest.mark.slow

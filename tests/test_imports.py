@@ -24,6 +24,7 @@ LAYERS = (  # highest first; a folder stands for all its modules
     ("study_faults",),
     ("afresh",),
     ("keep",),
+    ("keep_parts",),
     ("presets", "export"),
     ("stages",),
     ("claims",),

@@ -282,6 +282,36 @@ def test_parts_of_the_continual_study_add_up_to_a_table_of_all(checkout: Checkou
         keep("mini")
 
 
+def test_parts_of_several_sets_add_up_in_any_order(checkout: Checkout) -> None:
+    shutil.copytree(REPOSITORY / "claims", "claims")
+    values, path = presets.tree("mini"), Path("reports/continual/runs/frozen/rows.jsonl")
+    data = {"ni-3": "chunks", "ci-5": "classes"}
+
+    def part(*protocols: str, weights: str = "w", **other: str) -> None:
+        seen = data | other
+        write_rows(
+            path,
+            [
+                replace(row, data=seen[name])
+                for name in protocols
+                for row in learnt(values, name, weights)
+            ],
+        )
+
+    part("ni-3", "ci-5")
+    keep("mini")
+    part("ni-3")
+    (folder,) = keep("mini")
+    found = read_rows(folder / "runs/frozen/rows.jsonl")
+    assert {row.data for row in found} == {"chunks", "classes"}
+    part("ci-5", weights="another network")
+    with pytest.raises(DataError, match="got others"):
+        keep("mini")
+    part("ci-5", **{"ci-5": "other images"})
+    with pytest.raises(DataError, match="got others"):
+        keep("mini")
+
+
 def test_what_figures_alone_read_is_kept_by_training(checkout: Checkout) -> None:
     shutil.copytree(REPOSITORY / "claims", "claims")
     path = Path("reports/continual/runs/frozen/rows.jsonl")

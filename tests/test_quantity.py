@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -163,6 +164,32 @@ def test_the_interval_of_a_correlation_ends_at_1() -> None:
     spread = worth("correlation(accuracy(), over='after') * 1", *rising[0], *rising[1])
     assert spread.interval is not None
     assert spread.interval.high > 1
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("accuracy(method='a')", (0.0, 1.0)),
+        ("accuracy(method='a') - accuracy(method='b')", (-1.0, 1.0)),
+        ("best(accuracy(), over='method') + 1", (1.0, 2.0)),
+        ("-transfer(method='a')", (-1.0, 0.0)),
+        ("loss(method='a') - 1", (-math.inf, math.inf)),
+        ("accuracy(method='a') / accuracy(method='b')", (-math.inf, math.inf)),
+    ],
+)
+def test_the_ends_of_a_quantity_are_those_of_its_terms(
+    text: str, ends: tuple[float, float]
+) -> None:
+    assert read(text, "test", SCHEMA, "claim").ends == ends
+
+
+def test_the_interval_of_an_accuracy_ends_at_1() -> None:
+    found = worth(
+        "accuracy(method='a')", *(seen(v, method="a", seed=s) for s, v in enumerate((1.0, 0.9)))
+    )
+    assert found.interval is not None
+    assert found.interval.high == 1
+    assert found.interval.low < 0.9
 
 
 def test_a_method_that_was_killed_before_its_first_task_is_not_run() -> None:

@@ -67,7 +67,8 @@ class Trained:
 
     Attributes:
         after: what was seen after each experience that was whole.
-        diverged: whether a loss was not finite in the experience after those.
+        diverged: whether a loss, or an output at its end, was not finite in the experience after
+            those.
         stream: as it was trained on; with a rate to try its test rows are held-out training rows.
     """
 
@@ -122,8 +123,15 @@ def train(
         diverged = False
     except Stopped as stopped:
         after, diverged = stopped.after, True
+    while after and _broken(after[-1]):
+        after, diverged = after[:-1], True
     snapshot.unlink(missing_ok=True)
     return Trained(network, after, diverged, stream)
+
+
+def _broken(seen: AfterTask) -> bool:
+    """Whether the last update left weights that name no class; a masked class has -inf."""
+    return len(seen.logits) > 0 and not bool(seen.logits.amax(1).isfinite().all())
 
 
 def stream_for(params: Params, start: Start, cell: Cell) -> Stream:

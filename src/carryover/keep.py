@@ -11,9 +11,9 @@ from carryover.claims import comparison, cost, released
 from carryover.config import params as config
 from carryover.config import reader
 from carryover.continual_drawn import NAME as DRAWN
-from carryover.continual_drawn import Number, read_drawn, write_drawn
 from carryover.errors import DataError, listed
 from carryover.files import write_bytes, write_text
+from carryover.keep_parts import join_drawn, merged, rows_at
 from carryover.models import saved
 from carryover.report import cut_compare, cut_scores, figures
 from carryover.rows import Row, read_rows, write_rows
@@ -48,15 +48,15 @@ def keep(name: str) -> list[Path]:
     if not found:
         raise DataError("reports/*/runs: expected rows to keep, found none; run `dvc repro`")
     rows = _of_preset({path: read_rows(path) for path in found}, name, values)
-    merged: dict[Path, list[Row]] = {}
+    joined: dict[Path, list[Row]] = {}
     for path, new in rows.items():
         study = path.parents[2].name
         target = _folder(study, new, values, name) / "runs" / path.parent.name / "rows.jsonl"
-        merged[target] = _merged(target, new)
+        joined[target] = merged(target, new)
     studies = dict.fromkeys(path.parents[2].name for path in rows)
     for study in studies:
         _refuse_another_network(study, rows, values)
-    for target, whole in merged.items():
+    for target, whole in joined.items():
         write_rows(target, whole)
     kept = []
     for study in studies:
@@ -71,7 +71,7 @@ def keep(name: str) -> list[Path]:
             _compare(folder, here, values)
         if study == "continual":
             for path in ours:
-                _keep_drawn(folder / "runs" / path.parent.name / DRAWN, path.with_name(DRAWN))
+                join_drawn(folder / "runs" / path.parent.name / DRAWN, path.with_name(DRAWN))
             _keep_between(folder, REPORTS / study, list(ours))
             _tabulate(folder, here, values)
         kept.append(folder)
@@ -183,23 +183,6 @@ def _newest(paths: list[Path]) -> int:
     return max(path.stat().st_mtime_ns for path in paths)
 
 
-def _merged(target: Path, new: list[Row]) -> list[Row]:
-    """Kept rows and new ones, by cell; a cell that was run again is replaced."""
-    old = _rows_at(target)
-    others = {(row.params, row.weights, row.data) for row in old} - {
-        (row.params, row.weights, row.data) for row in new
-    }
-    if others:
-        raise DataError(
-            f"{target}: expected rows of the same parameters, source network and images as the "
-            "new ones, got others; move that folder away to start anew"
-        )
-    again = {json.dumps(row.cell) for row in new}
-    both = [row for row in old if json.dumps(row.cell) not in again] + new
-    # rows that lack an axis may have text where others have a number
-    return sorted(both, key=lambda row: [(isinstance(v, str), v) for v in row.cell.values()])
-
-
 def _compare(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
     """Ours and theirs: table, verdicts and a figure a setting."""
     if not (RELEASED / "cuts.csv").exists():
@@ -239,18 +222,6 @@ def _compare(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
         figures.save(cut_compare.compare(mine, other, setting, names), folder / f"{setting}-both")
 
 
-def _keep_drawn(target: Path, new: Path) -> None:
-    """What figures alone read, by training; one that was run again is replaced."""
-    both: dict[str, tuple[dict[str, Any], list[Number]]] = {}
-    for path in (target, new):
-        found: dict[str, tuple[dict[str, Any], list[Number]]] = {}
-        for cell, number in read_drawn(path) if path.exists() else ():
-            found.setdefault(json.dumps(cell), (cell, []))[1].append(number)
-        both |= found
-    if both:
-        write_drawn(target, both.values())
-
-
 def _keep_between(folder: Path, report: Path, rows: list[Path]) -> None:
     """Rows of encoders of two arms, by training; what is older than these rows is not of them."""
     new, target = (place / continual_report.BETWEEN for place in (report, folder))
@@ -258,13 +229,9 @@ def _keep_between(folder: Path, report: Path, rows: list[Path]) -> None:
         return
     made = read_rows(new)
     again = {json.dumps(row.cell) for row in made}
-    found = [row for row in _rows_at(target) if json.dumps(row.cell) not in again] + made
+    found = [row for row in rows_at(target) if json.dumps(row.cell) not in again] + made
     if found:
         write_rows(target, found)
-
-
-def _rows_at(path: Path) -> list[Row]:
-    return read_rows(path) if path.exists() else []
 
 
 def _tabulate(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
@@ -276,7 +243,7 @@ def _tabulate(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
         write_text(folder / name, text)
     paths = [path.with_name("rows.jsonl") for path in sorted(folder.glob(f"runs/*/{DRAWN}"))]
     drawn = [row for path in paths for row in continual_report.drawn_of(study, path)]
-    pairs = _rows_at(folder / continual_report.BETWEEN)
+    pairs = rows_at(folder / continual_report.BETWEEN)
     for name, figure in continual_report.figures_of_rows(study, [*ours, *drawn], pairs):
         figures.save(figure, folder / name)
         (folder / name).with_suffix(".png").unlink()  # as in `_keep_report`

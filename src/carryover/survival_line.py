@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
@@ -89,7 +90,7 @@ def at_once(
         shares = [share(now.own[p.dataset].argmax(1), p.test.labels) for p in asked]
         name = ", ".join(part.dataset for part in asked)
         n = sum(len(part.test) for part in asked)
-        found["source", "own", name] = (sum(shares) / len(shares), n)
+        found["source", "own", name] = (fmean(shares), n)
     elif origin.source is not None:
         part = origin.source
         z, other = now.train["source"], now.test["source"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
@@ -84,8 +85,8 @@ def kept(origin: Origin, adapted: list[Number], start: list[Number]) -> list[Num
         if not ours:
             continue
         n = sum(count for _, count in ours.values())
-        means = [sum(each[name][0] for name in ours) / len(ours) for each in (ours, theirs)]
-        chance = sum(chances[name] for name in ours) / len(ours)
+        means = [fmean(each[name][0] for name in ours) for each in (ours, theirs)]
+        chance = fmean(chances[name] for name in ours)
         value = kept_share(means[0], means[1], chance, n)
         if value is not None:
             found.append(("kept", {"by": by}, value, n))

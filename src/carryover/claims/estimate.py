@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import factorial
@@ -73,8 +74,8 @@ def estimate(
     repeat; repeats that lack a cell are left out. Single runs: square-and-add of Wilson's
     intervals of the accuracies, those of one sign over the same images taken to move as one; where
     the quantity is no weighted sum, a parametric bootstrap. Rounding and reading are added as they
-    are. No interval where it is unknown over how many images a single run is; that of a correlation
-    ends at -1 and 1. Numbers that are the least that is possible count as they are.
+    are. No interval where it is unknown over how many images a single run is. It ends where the
+    quantity does (an accuracy at 1). Numbers that are the least that is possible count as they are.
 
     Raises:
         NotRun: rows that it needs.
@@ -93,18 +94,16 @@ def estimate(
         for repeat in sorted(repeats, key=str)
     ]
     beyond = frozenset(side for cells in by_repeat for side in _beyond(quantity, cells))
-    found = replace(_estimated(quantity, by_repeat), beyond=beyond)
-    if quantity.is_correlation:
-        ends = (_possible(found.interval), _possible(found.inner))
-        found = replace(found, interval=ends[0], inner=ends[1])
-    return found
+    found = _estimated(quantity, by_repeat)
+    interval, inner = (_within(each, *quantity.ends) for each in (found.interval, found.inner))
+    return replace(found, interval=interval, inner=inner, beyond=beyond)
 
 
-def _possible(interval: Interval | None) -> Interval | None:
-    """The part of a correlation's interval that lies in -1..1."""
+def _within(interval: Interval | None, least: float, most: float) -> Interval | None:
+    """The part of an interval that can be."""
     if interval is None:
         return None
-    return Interval(interval.value, max(interval.low, -1.0), min(interval.high, 1.0))
+    return Interval(interval.value, max(interval.low, least), min(interval.high, most))
 
 
 def _estimated(quantity: Quantity, by_repeat: list[Cells]) -> Estimate:
@@ -167,7 +166,7 @@ def _unsure(quantity: Quantity, cells: Cells) -> Estimate:
     blur = 0.0
     if quantity.linear:
         weights = _weights(quantity, cells)
-        blur = sum(abs(weights[id(o)]) * o.plus_minus for o in _leaves(cells))
+        blur = math.fsum(abs(weights[id(o)]) * o.plus_minus for o in _leaves(cells))
     test = "one run, images unknown: no interval"
     test += f"; rounding or reading moves it by up to {blur:.2g}" if blur else ""
     n, origins = _counted(1, cells), _origins(cells)
@@ -178,7 +177,7 @@ def _weighted_sum(quantity: Quantity, cells: Cells) -> Estimate:
     value = float(quantity.values(_numbers(cells))[0])
     weights = _weights(quantity, cells)
     leaves = [(each, weights[id(each)]) for each in _leaves(cells) if weights[id(each)]]
-    blur = sum(abs(w) * o.plus_minus for o, w in leaves)
+    blur = math.fsum(abs(w) * o.plus_minus for o, w in leaves)
     proportions = [(round(o.value * o.n), o.n) for o, _ in leaves]
     images = [_images(o) for o, _ in leaves]
     parts = (proportions, [w for _, w in leaves])

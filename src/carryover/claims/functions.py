@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,7 @@ def _correlation(places: np.ndarray, values: np.ndarray) -> Values:
     return np.asarray(order @ centred / np.where(size == 0, 1, size))
 
 
+ANY, SHARE = (-math.inf, math.inf), (0.0, 1.0)
 OverAxis = Callable[[np.ndarray, np.ndarray], Values]  # places [k] and values [k, b]
 
 
@@ -60,12 +62,14 @@ class Function:
     """A function of a quantity: over an axis, or of an accuracy matrix.
 
     Attributes:
+        ends: least and greatest value that it can have; None: those of what it takes.
         of_one: it means something where rows have one value of the axis.
     """
 
     linear: bool
     over: OverAxis | None = None
     matrix: Callable[[streams.Matrix], Values] | None = None
+    ends: tuple[float, float] | None = None
     of_one: bool = False
 
 
@@ -73,14 +77,16 @@ FUNCTIONS = {
     "mean": Function(True, lambda _, values: np.asarray(values.mean(axis=0)), of_one=True),
     "best": Function(False, lambda _, values: np.asarray(values.max(axis=0))),
     "worst": Function(False, lambda _, values: np.asarray(values.min(axis=0))),
-    "peak": Function(False, lambda places, values: places[values.argmax(axis=0)].astype(float)),
-    "correlation": Function(False, _correlation),
-    "transfer": Function(True, matrix=streams.transfer),
-    "average": Function(True, matrix=streams.average),
-    "last": Function(True, matrix=streams.last),
-    "learned": Function(True, matrix=streams.learned),
-    "forgetting": Function(False, matrix=streams.forgetting),
-    "backward": Function(True, matrix=streams.backward_transfer),
+    "peak": Function(
+        False, lambda places, values: places[values.argmax(axis=0)].astype(float), ends=ANY
+    ),
+    "correlation": Function(False, _correlation, ends=(-1, 1)),
+    "transfer": Function(True, matrix=streams.transfer, ends=SHARE),
+    "average": Function(True, matrix=streams.average, ends=SHARE),
+    "last": Function(True, matrix=streams.last, ends=SHARE),
+    "learned": Function(True, matrix=streams.learned, ends=SHARE),
+    "forgetting": Function(False, matrix=streams.forgetting, ends=(-1, 1)),
+    "backward": Function(True, matrix=streams.backward_transfer, ends=(-1, 1)),
 }
 MATRICES = tuple(name for name, function in FUNCTIONS.items() if function.matrix)
 OVER = tuple(name for name in FUNCTIONS if name not in MATRICES)

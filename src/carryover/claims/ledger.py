@@ -231,7 +231,7 @@ def _refuse_undecidable(claim: Claim, where: str) -> None:
         return
     if claim.expected_n < 1:
         raise ConfigError(f"{where}: expected_n: expected images, got {claim.expected_n}")
-    half = float(special.ndtri(0.975)) * math.sqrt(sum(sizes[:2]) / claim.expected_n)
+    half = float(special.ndtri(0.975)) * math.sqrt(math.fsum(sizes[:2]) / claim.expected_n)
     if half >= room:
         raise ConfigError(
             f"{where}: expected an interval that can decide {room:.4g}, at {claim.expected_n} "
@@ -249,7 +249,7 @@ def _square(quantity: Quantity, expected: float) -> float | None:
         return None
     if weights == [1.0] and 0 <= expected <= 1:
         return expected * (1 - expected)
-    return sum(0.25 * weight * weight for weight in weights)
+    return math.fsum(0.25 * weight * weight for weight in weights)
 
 
 def _weights(node: ast.expr) -> list[float] | None:

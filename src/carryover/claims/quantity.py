@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from carryover.claims.functions import (
+    ANY,
     FUNCTIONS,
     OVER,
+    SHARE,
     Field,
     Key,
     OverAxis,
@@ -96,15 +98,14 @@ class Quantity:
         return True
 
     @property
-    def is_correlation(self) -> bool:
-        """Whether it is one correlation, which lies in -1..1."""
-        return isinstance(self.tree, ast.Call) and _name(self.tree) == "correlation"
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value that it can have; accuracies lie in 0..1."""
+        return _ends(self.tree)
 
     def ordered(self, fields: Mapping[str, Field]) -> tuple[Values, Values] | None:
         """Places and values of the one correlation that the quantity is, else None."""
-        if not self.is_correlation:
+        if not isinstance(self.tree, ast.Call) or _name(self.tree) != "correlation":
             return None
-        assert isinstance(self.tree, ast.Call)
         over = str(_keywords(self.tree, self.text)["over"])
         inner = _evaluate(self.tree.args[0], fields)
         pairs = sorted((dict(key)[over], float(values[0])) for key, values in inner.items())
@@ -206,6 +207,24 @@ def _term(node: ast.Call, split: str) -> Term:
     fixed = _keywords(node, "quantity")
     split = fixed.pop("split", split)
     return Term(_name(node), split, tuple(sorted(fixed.items())))
+
+
+def _ends(node: Node) -> tuple[float, float]:
+    if isinstance(node, ast.Constant):
+        return float(node.value), float(node.value)  # type: ignore[arg-type]
+    if isinstance(node, ast.UnaryOp):
+        low, high = _ends(node.operand)
+        return -high, -low
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+        (low, high), (least, most) = _ends(node.left), _ends(node.right)
+        added = isinstance(node.op, ast.Add)
+        return (low + least, high + most) if added else (low - most, high - least)
+    if isinstance(node, ast.Call):
+        function = FUNCTIONS.get(_name(node))
+        if function:
+            return function.ends or _ends(node.args[0])
+        return SHARE if "accuracy" in _name(node) else ANY
+    return ANY
 
 
 # --- values ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -51,7 +52,7 @@ def area(steps: Sequence[int], accuracies: Sequence[float]) -> float:
     """
     _refuse(steps, len(accuracies), 2)
     pairs = pairwise(zip(steps, accuracies, strict=True))
-    return sum((t - s) * (a + b) / 2 for (s, a), (t, b) in pairs) / (steps[-1] - steps[0])
+    return math.fsum((t - s) * (a + b) / 2 for (s, a), (t, b) in pairs) / (steps[-1] - steps[0])
 
 
 def _refuse(steps: Sequence[int], values: int, least: int) -> None:

@@ -74,6 +74,6 @@ def _welch(a: Values, b: Values, steps: tuple[float, float]) -> tuple[float, flo
         max(0.0 if np.all(v == v[0]) else float(v.var(ddof=1)), step**2 / 12) / len(v)
         for v, step in ((x, steps[0]), (y, steps[1]))
     ]
-    squares = sum(part**2 / (len(v) - 1) for part, v in zip(parts, (x, y), strict=True))
-    freedom = sum(parts) ** 2 / squares if squares else float(len(x) + len(y) - 2)
-    return float(x.mean() - y.mean()), math.sqrt(sum(parts)), freedom
+    squares = math.fsum(part**2 / (len(v) - 1) for part, v in zip(parts, (x, y), strict=True))
+    freedom = math.fsum(parts) ** 2 / squares if squares else float(len(x) + len(y) - 2)
+    return float(x.mean() - y.mean()), math.sqrt(math.fsum(parts)), freedom

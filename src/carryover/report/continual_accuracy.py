@@ -62,7 +62,7 @@ def accuracy(scores: Scores, published: Scores | None = None) -> Figure:
         guess = theirs = False
         for axes, arms in zip(made, shown, strict=True):
             beside = [
-                continual_published.of_arm(published, members[0]) if published else []
+                continual_published.of_arm(published, scores, members[0]) if published else []
                 for members in arms.values()
             ]
             lines = [

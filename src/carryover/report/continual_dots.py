@@ -140,7 +140,7 @@ def final(scores: Scores, published: Scores | None = None) -> Figure:
                 for told, place, looks in found:
                     _dot(axis, told, place, **looks)
                 least = _least(dots) if _is_high(found) else 0.0
-                axis.set_xlim(1 - 1.02 * (1 - least), 1 + 0.02 * (1 - least))
+                axis.set_xlim(1 - 1.02 * (1 - least), 1 + 0.05 * (1 - least))
                 level = chance(scores, members[0])
                 if least:
                     axis.set_xticks([least, (1 + least) / 2, 1])
@@ -176,7 +176,7 @@ def _dots(
     for run in members:
         place = names.index(run.strategy)
         found += _rows(scores, run, place, {})
-        other = continual_published.beside(published, run) if published else None
+        other = continual_published.beside(published, scores, run) if published else None
         if other and published:
             found += _rows(published, other, place, PUBLISHED)
     return found

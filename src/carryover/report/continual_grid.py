@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -63,7 +64,7 @@ def blocks(
         for place in range(start, start + len(block.titles)):
             row = place // columns
             rows[row] = max(rows[row], tall + 0.35 + 0.13 * (lines + 1))
-    figure = Figure(figsize=(PAGE, 1.0 + sum(rows)), layout="constrained")
+    figure = Figure(figsize=(PAGE, 1.0 + math.fsum(rows)), layout="constrained")
     grid = figure.add_gridspec(len(rows), columns, height_ratios=rows)
     made: list[list[Axes]] = []
     for block, start in zip(found, begun, strict=True):

@@ -49,16 +49,20 @@ def _cell(text: str) -> dict[str, str | int]:
     return {axis: int(v) if axis in At._fields else v for axis, v in cell.items()}
 
 
-def beside(published: Scores, run: Run) -> Run | None:
+def beside(published: Scores, scores: Scores, run: Run) -> Run | None:
     """The original's run of the same stream, protocol, arm and strategy; of its encoder if any."""
-    return next((each for each in of_arm(published, run) if each.strategy == run.strategy), None)
+    every = of_arm(published, scores, run)
+    return next((each for each in every if each.strategy == run.strategy), None)
 
 
-def of_arm(published: Scores, run: Run) -> list[Run]:
-    """The original's runs of the same stream, protocol and arm, every strategy.
+def of_arm(published: Scores, scores: Scores, run: Run) -> list[Run]:
+    """The original's runs of the same stream, protocol and arm as one of ours, every strategy.
 
-    Of the same encoder, or of any where it has none of that one.
+    Of the same encoder, or of any where it has none of that one. None where ours tells a task's
+    classes alone apart: the original tells every class from all others.
     """
+    if run.protocol in scores.masked:
+        return []
     wanted = _arm(run)
     found = [each for each in published.numbers if _arm(each) == wanted]
     return [each for each in found if each.encoder == run.encoder] or found

@@ -149,7 +149,7 @@ def beside(scores: Scores, published: Scores) -> Table:
     """
     lines = []
     for run in runs(scores):
-        other = continual_published.beside(published, run)
+        other = continual_published.beside(published, scores, run)
         for time in range(last(scores, run) + 1) if other else ():
             cells = []
             for origin, each in ((scores, run), (published, other)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
@@ -134,7 +135,7 @@ def between_cuts(scores: CutScores, setting: str) -> list[Compared]:
         by_cut = columns(scores, setting, fraction)
         tests = between(by_cut)
         for pair, p in holm_p(tests).items():
-            best = max(pair, key=lambda cut: sum(by_cut[cut]))
+            best = max(pair, key=lambda cut: math.fsum(by_cut[cut]))
             higher = (setting, best) if p < LEVEL else None
             a, b = ((setting, cut) for cut in pair)
             found.append(Compared(fraction, a, b, tests[pair], p, higher))

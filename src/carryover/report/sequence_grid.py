@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -62,7 +63,7 @@ def blocks(
         for block, height, count in zip(found, heights, counts, strict=True)
         for i in range(count)
     ]
-    figure = Figure(figsize=(PAGE, 0.9 + sum(rows)), layout="constrained")
+    figure = Figure(figsize=(PAGE, 0.9 + math.fsum(rows)), layout="constrained")
     grid = figure.add_gridspec(len(rows), columns, height_ratios=rows)
     made: list[list[Axes]] = []
     first = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from carryover.report.figures import per_cent, ramp, style
@@ -81,7 +82,7 @@ def _by_mix(scores: Scores, kind: Kind, role: str) -> dict[float, float]:
     for at, seeds in found(scores, kind, "mixed_accuracy", role=role).items():
         mix = float(dict(at)["mix"])
         made.setdefault(mix, []).extend(number.value for number in seeds.values())
-    return {mix: sum(values) / len(values) for mix, values in made.items()}
+    return {mix: fmean(values) for mix, values in made.items()}
 
 
 def _panel(axis: Axes, curves: Mapping[str, Curve]) -> None:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from carryover.errors import DataError
@@ -144,7 +145,7 @@ def mean(scores: Scores, kind: Kind, metric: str, **axes: Any) -> Interval | Non
     if not every:
         return None
     seeds = sorted(set.intersection(*(set(each) for each in every)))
-    values = [sum(each[seed].value for each in every) / len(every) for seed in seeds]
+    values = [fmean(each[seed].value for each in every) for seed in seeds]
     if not values:
         return None
     told, (least, most) = over_seeds(values), LIMITS.get(metric, (-math.inf, math.inf))
