@@ -26,7 +26,7 @@ from carryover.config import reader
 from carryover.config import retrieval as names
 from carryover.data import catalog, store
 from carryover.errors import ConfigError, DataError
-from carryover.keep import _merged
+from carryover.keep_parts import merged
 from carryover.models.encoders import assemble
 from carryover.models.preprocess import Preprocess
 from carryover.models.resnet18 import ResNet18
@@ -715,9 +715,9 @@ def test_rows_are_kept_cell_by_cell(run_arms: Runs, tmp_path: Path) -> None:
     rows = run_arms("resnet18", "vote", **FEW)
     target = tmp_path / "kept" / "rows.jsonl"
     part = [row for row in rows if row.cell["access"] == "none"]
-    write_rows(target, _merged(target, part))
-    merged = _merged(target, rows)
-    assert sorted(map(repr, merged)) == sorted(map(repr, rows))
+    write_rows(target, merged(target, part))
+    whole = merged(target, rows)
+    assert sorted(map(repr, whole)) == sorted(map(repr, rows))
 
 
 def test_the_grid_changes_no_digest(tiny: Checkout) -> None:
