@@ -18,15 +18,17 @@ from typing import Any
 import pytest
 import torch
 
-from carryover import adapt_measures, adapt_start, adapt_training, run
+from carryover import adapt_measures, adapt_predictions, adapt_start, adapt_training, run
 from carryover.config import params as config
 from carryover.errors import ConfigError, DataError
+from carryover.report import adapt_paired
 from carryover.rows import Row, read_rows
 from carryover.stages import PARAMS, run_stage
 from carryover.studies import adapt
 from conftest import REPOSITORY, Checkout
 from image_files import encoded, picture, write_folder
 
+PREDICTED, FILE = adapt_predictions.PREDICTIONS, adapt_paired.FILE
 GOLDEN = Path(__file__).parent / "golden" / "adapt.json"
 TEST, OTHER = 1258, 36
 SHARES = {0.1: 50, 1.0: 539}  # 5 of each class of digits, and all
@@ -107,6 +109,22 @@ def test_every_cell_has_its_rows_with_their_n(
     provenance = {(r.data, r.weights, r.params, r.source) for rows in found.values() for r in rows}
     assert len(provenance) == 1
     compare_with_golden(found)
+    for item, rows in found.items():
+        expect_predictions(item, rows)
+
+
+def expect_predictions(item: str, rows: list[Row]) -> None:
+    """Every test accuracy is that of the predictions kept."""
+    right = adapt_paired.read([PREDICTED / item / FILE])
+    tests = [row for row in rows if row.split == "test" and "accuracy" in row.metric]
+    for row in tests:
+        cell = {"partition": 1.0, "seed": 0} | row.cell
+        head = "text" if row.metric != "accuracy" or cell["method"] == "zero-shot" else "trained"
+        place = (cell["method"], cell["partition"], cell["seed"], cell["dataset"], head)
+        assert right[adapt_paired.Place(*place)].mean() == pytest.approx(row.value)
+        assert len(right[adapt_paired.Place(*place)]) == row.n
+    zero_shot = sum(row.cell["method"] == "zero-shot" for row in tests)
+    assert len(right) == len(tests) - bool(zero_shot)  # of one both heads are the text's
 
 
 def compare_with_golden(found: dict[str, list[Row]]) -> None:
@@ -277,12 +295,12 @@ def test_softmax_over_the_batch_makes_a_prediction_depend_on_its_batch() -> None
 def test_the_number_of_processes_changes_no_byte(
     run_items: Callable[..., dict[str, list[Row]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = Path("reports/adapt/runs/llrd/rows.jsonl")
+    paths = (Path("reports/adapt/runs/llrd/rows.jsonl"), Path(f"{PREDICTED}/llrd/{FILE}"))
     found = []
     for count in ("0", "2"):
         monkeypatch.setenv("CARRYOVER_WORKERS", count)
         run_items("llrd", max_updates=3, lrs=only(0.01))
-        found.append(path.read_bytes())
+        found.append([path.read_bytes() for path in paths])
     assert found[0] == found[1]
 
 
@@ -290,9 +308,11 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(
     run_items: Callable[..., dict[str, list[Row]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = Path("reports/adapt/runs/probe/rows.jsonl")
+    predictions = PREDICTED / "probe" / FILE
     run_items("probe")
-    whole = path.read_bytes()
+    whole = path.read_bytes(), predictions.read_bytes()
     path.unlink()
+    predictions.unlink()
     trained: list[str] = []
     numbers = adapt.numbers
 
@@ -311,7 +331,7 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(
         adapt, "numbers", lambda *given: (trained.append(given[2].name), numbers(*given))[1]
     )
     run_stage("adapt", "probe")
-    assert path.read_bytes() == whole
+    assert (path.read_bytes(), predictions.read_bytes()) == whole
     assert not set(first) & set(trained[len(first) :])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from carryover.models.prompts import zero_shot_logits
 from carryover.solve.logistic import logistic
 
 Numbers = list[tuple[str, str, str, float, int]]  # data set, split, metric, value, n
+Embedded = Mapping[str, Tensor]  # [n, d] of each data set's test images
 
 BINS = 15  # of the calibration error, as Guo et al. 2017 have it
 PASS_IMAGES = 256  # images a forward pass where nothing trains
@@ -32,16 +35,32 @@ def embeddings_of(trained: Trained, examples: Examples) -> Float[Tensor, "n d"]:
         return torch.cat([adapted.features(adapted.image, examples.images(i)) for i in parts])
 
 
+def embeddings_by_set(start: Start, trained: Trained, dataset: str) -> dict[str, Tensor]:
+    """The same of the test images: of the set adapted to, of all sets where an encoder trained."""
+    found = {dataset: embeddings_of(trained, start.test)}
+    if isinstance(trained.network, Adapted) and bool(found[dataset].isfinite().all()):
+        found |= {name: embeddings_of(trained, each) for name, each in start.others.items()}
+    return found
+
+
+def outputs_of(logits: Float[Tensor, "n c"], softmax: str, batch: int) -> Float[Tensor, "n c"]:
+    """What a network gives: its logits behind a softmax or none (`adapt.objective.SOFTMAX`).
+
+    Args:
+        batch: images that are predicted together, in order.
+    """
+    return torch.cat([SOFTMAX[softmax](part) for part in logits.double().split(batch)])
+
+
 def scores(
     logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"], softmax: str, batch: int, split: str
 ) -> dict[str, float]:
     """Accuracy; of training images the loss, of others how good the predicted shares are.
 
     Args:
-        softmax: what the network's outputs are (`adapt.objective.SOFTMAX`).
-        batch: images that are predicted together, in order.
+        softmax, batch: as in `outputs_of`.
     """
-    outputs = torch.cat([SOFTMAX[softmax](part) for part in logits.double().split(batch)])
+    outputs = outputs_of(logits, softmax, batch)
     found = {"accuracy": float((outputs.argmax(1) == labels).double().mean())}
     if split == "train":
         return found | {"loss": float(nn.functional.cross_entropy(outputs, labels))}
@@ -70,23 +89,21 @@ def measured(
     return [(study.dataset, split, metric, value, len(labels)) for metric, value in found.items()]
 
 
-def retained(
-    study: Adapt, start: Start, trained: Trained, embeddings: Float[Tensor, "n d"]
-) -> Numbers:
+def retained(study: Adapt, start: Start, trained: Trained, seen: Embedded) -> Numbers:
     """Zero-shot accuracy of an encoder that trained, on every set: the text is that of before.
 
     Args:
-        embeddings: of the test images of the data set adapted to.
+        seen: what `embeddings_by_set` gives.
     """
-    if not isinstance(trained.network, Adapted) or not bool(embeddings.isfinite().all()):
+    own = seen[study.dataset]
+    if not isinstance(trained.network, Adapted) or not bool(own.isfinite().all()):
         return []
-    found = []
-    if study.dataset in start.class_weights:
-        found.append(_zero_shot_accuracy(start, study.dataset, embeddings, start.test.labels))
-    for name, examples in start.others.items():
-        seen = embeddings_of(trained, examples)
-        found.append(_zero_shot_accuracy(start, name, seen, examples.labels))
-    return found
+    tested = {study.dataset: start.test, **start.others}
+    return [
+        _zero_shot_accuracy(start, name, z, tested[name].labels)
+        for name, z in seen.items()
+        if name in start.class_weights
+    ]
 
 
 def zero_shot(study: Adapt, start: Start, train: Examples) -> Numbers:
@@ -122,11 +139,13 @@ def _zero_shot_accuracy(
 
 def by_solver(
     study: Adapt, start: Start, examples: Examples, share: float, random: torch.Generator
-) -> Numbers:
+) -> tuple[Numbers, Int64[Tensor, " n"]]:
     """The logistic probe whose penalty validates best, solved again on all images.
 
     Args:
         share: the partition that the images are.
+    Returns:
+        Its numbers, and the class that it names for each test image.
     """
     classes = len(start.class_names)
     x, y = examples.embeddings, examples.labels
@@ -143,16 +162,12 @@ def by_solver(
         penalty = best[2]
     probe = logistic(x, y, rows, [penalty], classes, TOLERANCE, MAX_STEPS)
     weights, bias = probe.class_weights[0, 0], probe.biases[0, 0]
-    found: Numbers = [
-        (study.dataset, split, metric, value, len(part))
-        for split, part in (("train", examples), ("test", start.test))
-        for metric, value in scores(
-            part.embeddings @ weights.T + bias, part.labels, "none", len(part), split
-        ).items()
-    ]
+    found: Numbers = []
+    for split, part in (("train", examples), ("test", start.test)):
+        logits = part.embeddings @ weights.T + bias
+        for metric, value in scores(logits, part.labels, "none", len(part), split).items():
+            found.append((study.dataset, split, metric, value, len(part)))
     converged = float(probe.gradient[0, 0] <= TOLERANCE)
-    return [
-        *found,
-        (study.dataset, "train", "l2", penalty, len(examples)),
-        (study.dataset, "train", "converged", converged, len(examples)),
-    ]
+    found.append((study.dataset, "train", "l2", penalty, len(examples)))
+    found.append((study.dataset, "train", "converged", converged, len(examples)))
+    return found, logits.double().argmax(1)

@@ -131,7 +131,7 @@ STAGES = {
         ("seed", "adapt"),
         "reports/adapt/runs/{item}",
         ADAPT_GRID,
-        ("data/checkpoints/adapt/{item}",),
+        ("data/predictions/adapt/{item}", "data/checkpoints/adapt/{item}"),
     ),
     "adapt-report": Stage("carryover.studies.adapt_report", ("adapt",)),
     "continual": Stage(

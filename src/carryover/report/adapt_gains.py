@@ -16,6 +16,8 @@ from carryover.report.adapt_scores import (
     methods,
 )
 
+LEAST_P = 0.0001  # that is told as a number; the CSV has all
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -33,6 +35,11 @@ class Compared:
     difference: Interval
     p: float
     p_holm: float
+
+    @property
+    def chance(self) -> str:
+        """The adjusted p in words."""
+        return f"p < {LEAST_P}" if self.p_holm < LEAST_P else f"p {self.p_holm:.2g}"
 
 
 def references(scores: AdaptScores) -> list[str]:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from carryover.measure.combined import combination, combination_p, student
 from carryover.measure.statistics import Interval
+from carryover.report import adapt_paired
+from carryover.report.adapt_paired import Place, Terms
 from carryover.report.adapt_scores import ZERO_SHOT, AdaptScores, others
 
 NOWHERE = Interval(math.nan, math.nan, math.nan)  # what a training that diverged does not have
@@ -67,9 +69,7 @@ def mean_difference(
         seeds: one pair (a, b) a seed, in each the same sets in the same order.
     """
     if len(seeds) > 1:
-        a, b = seeds[0]
-        step = math.hypot(_step(a), _step(b)) / math.sqrt(2)  # of a variance of step^2 / 6 at least
-        return student([_mean(a) - _mean(b) for a, b in seeds], step=step)
+        return student([_mean(a) - _mean(b) for a, b in seeds], step=_rounded(*seeds[0]))
     flat = [(each, sign) for tests, sign in zip(seeds[0], (1, -1), strict=True) for each in tests]
     names = [each.images for each, _ in flat]
     proportions = [(round(each.value * each.n), each.n) for each, _ in flat]
@@ -88,6 +88,11 @@ def _mean(tests: Sequence[Outcome]) -> float:
 def _step(tests: Sequence[Outcome]) -> float:
     """What a mean of accuracies is rounded to, as far as its variance goes."""
     return math.hypot(*(1 / each.n for each in tests)) / len(tests)
+
+
+def _rounded(a: Sequence[Outcome], b: Sequence[Outcome]) -> float:
+    """What a difference is rounded to: its variance is `step`^2 / 6 at least."""
+    return math.hypot(_step(a), _step(b)) / math.sqrt(2)
 
 
 # --- of the study's scores -----------------------------------------------------------------------
@@ -126,25 +131,49 @@ def gain(
     scores: AdaptScores, method: str, partitions: Sequence[float], over: str
 ) -> tuple[Interval, float]:
     """Accuracy of a method, or zero-shot, minus that of another, mean over partitions."""
-    return mean_difference(
-        [
-            (
-                [_test(scores, method, partition, seed) for partition in partitions],
-                [_test(scores, over, partition, seed) for partition in partitions],
-            )
-            for seed in scores.seeds
-        ]
+    return _difference(
+        scores, [(method, place) for place in partitions], [(over, place) for place in partitions]
     )
 
 
 def change(scores: AdaptScores, method: str, start: float, end: float) -> tuple[Interval, float]:
     """Accuracy of a method at one partition minus that at another, paired by seed."""
-    return mean_difference(
-        [
-            ([_test(scores, method, end, seed)], [_test(scores, method, start, seed)])
-            for seed in scores.seeds
-        ]
-    )
+    return _difference(scores, [(method, end)], [(method, start)])
+
+
+def _difference(
+    scores: AdaptScores, a: Sequence[tuple[str, float]], b: Sequence[tuple[str, float]]
+) -> tuple[Interval, float]:
+    """Mean accuracy at some (method, partition) minus that at as many others.
+
+    For other seeds and other test images where every prediction is known (`measure.crossed`); else
+    `mean_difference`.
+    """
+    tests = [
+        ([_test(scores, *place, seed) for place in a], [_test(scores, *place, seed) for place in b])
+        for seed in scores.seeds
+    ]
+    terms = [
+        [(_place(scores, *at, seed), 1 / len(a)) for at in a]
+        + [(_place(scores, *at, seed), -1 / len(b)) for at in b]
+        for seed in scores.seeds
+    ]
+    return _paired(scores, terms, tests)
+
+
+def _paired(
+    scores: AdaptScores,
+    terms: Sequence[Terms],
+    tests: Sequence[tuple[Sequence[Outcome], Sequence[Outcome]]],
+) -> tuple[Interval, float]:
+    found = adapt_paired.difference(scores.right, terms, _rounded(*tests[0]))
+    return found or mean_difference(tests)
+
+
+def _place(scores: AdaptScores, method: str, partition: float, seed: int) -> Place:
+    if method == ZERO_SHOT:
+        return Place(ZERO_SHOT, 1.0, 0, scores.dataset, "text")
+    return Place(method, partition, seed, scores.dataset, "trained")
 
 
 def _tests(scores: AdaptScores, method: str, partition: float) -> list[Outcome]:
@@ -180,7 +209,12 @@ def kept(
         for seed in scores.seeds
     ]
     start = _before(scores, sets)
-    return mean_accuracy(after), mean_difference([(tests, start) for tests in after])[0]
+    terms = [
+        [(Place(method, partition, seed, name, "text"), 1 / len(sets)) for name in sets]
+        + [(Place(ZERO_SHOT, 1.0, 0, name, "text"), -1 / len(sets)) for name in sets]
+        for seed in scores.seeds
+    ]
+    return mean_accuracy(after), _paired(scores, terms, [(tests, start) for tests in after])[0]
 
 
 def before(scores: AdaptScores, sets: Sequence[str]) -> Interval:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from carryover.errors import DataError
+from carryover.report.adapt_paired import Place as Test
+from carryover.report.adapt_paired import Right
 from carryover.rows import Row
 
 T = TypeVar("T")
@@ -35,6 +37,8 @@ TITLES = {
     "llrd": "norms, LLRD",
 }
 HELD_AGAINST = {PROBE: "the frozen probe", SOLVER: "the frozen probe by the solver"}
+HEADS = {"accuracy": "trained", "zeroshot_accuracy": "text"}  # that an accuracy is of
+HALF = 0.5  # of an image
 FAMILIES = {  # of methods, as panels show them; a method is in the first that fits
     "encoder frozen": re.compile(r"probe|probe-logistic"),
     "partition fault": re.compile("|".join(FAULTS)),
@@ -63,6 +67,7 @@ class AdaptScores:
         before: zero-shot accuracy before, by set: the one adapted to first.
         sets: test images of each set in `before`.
         fault_from: of each method with a partition fault, the first partition that it changes.
+        right: which test images each test had right; empty where some are not at hand.
     """
 
     dataset: str
@@ -77,14 +82,18 @@ class AdaptScores:
     before: Mapping[str, float]
     sets: Mapping[str, int]
     fault_from: Mapping[str, float]
+    right: Right = field(default_factory=dict)
 
 
-def from_rows(rows: Iterable[Row]) -> AdaptScores:
+def from_rows(rows: Iterable[Row], right: Right | None = None) -> AdaptScores:
     """Numbers of the study's rows.
 
+    Args:
+        right: which images the tests had right, as far as predictions are at hand.
     Raises:
         DataError: no trained method; several encoders, sets adapted to, or numbers of images of
-            one kind; or methods or partitions with different seeds.
+            one kind; methods or partitions with different seeds; or predictions that are not those
+            that the accuracies are of.
     """
     rows = list(rows)
     own = [row for row in rows if row.metric != "zeroshot_accuracy"]
@@ -138,7 +147,31 @@ def from_rows(rows: Iterable[Row]) -> AdaptScores:
                 changed := [p for p in images if sizes.get((method, p), {images[p]}) != {images[p]}]
             )
         },
+        right=_of_accuracies(rows, right or {}),
     )
+
+
+def _of_accuracies(rows: Iterable[Row], right: Right) -> Right:
+    """The tests that the rows' accuracies are of; none where one of them is not at hand."""
+    found = {}
+    for row in rows:
+        if row.split != "test" or row.metric not in HEADS:
+            continue
+        cell, head = row.cell, HEADS[row.metric]
+        place = Test(str(cell["method"]), 1.0, 0, str(cell["dataset"]), "text")
+        if cell["method"] != ZERO_SHOT:
+            at = float(cell["partition"]), int(cell["seed"])
+            place = place._replace(partition=at[0], seed=at[1], head=head)
+        if place not in right:
+            return {}
+        if len(right[place]) != row.n or abs(right[place].sum() - row.value * row.n) > HALF:
+            raise DataError(
+                f"adapt: expected predictions with an accuracy of {row.value:.4f} on {row.n} "
+                f"images ({', '.join(map(str, place))}), got {right[place].mean():.4f} on "
+                f"{len(right[place])}; run `dvc repro adapt`"
+            )
+        found[place] = right[place]
+    return found
 
 
 def _by_place(rows: Iterable[Row], split: str, by_set: bool = False) -> dict[Place, BySeed]:

@@ -105,7 +105,7 @@ def answer(
             which = folders if method == PROBE else title(method)
             said.append(
                 f"{percent(fall.difference, signed=True)} points with {which} ({start} to {end}, "
-                f"p {fall.p_holm:.2g})"
+                f"{fall.chance})"
             )
     text = "The largest drop, or smallest rise, in the frozen probe's accuracy from one partition "
     text = f"{text}to the next: {'; '.join(said)}. " if said else ""

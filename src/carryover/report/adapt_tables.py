@@ -137,7 +137,7 @@ def _over(scores: AdaptScores) -> str:
 
 
 def _told(each: Compared) -> str:
-    return f"{percent(each.difference, signed=True)}, p {each.p_holm:.2g}"
+    return f"{percent(each.difference, signed=True)}, {each.chance}"
 
 
 def _left(interval: Interval) -> str:

@@ -5,7 +5,8 @@ Zero-shot, a linear probe on stored embeddings, and training parts of the encode
 class-balanced shares of the training images. ``dvc repro adapt@probe`` writes
 ``reports/adapt/runs/probe/rows.jsonl``: accuracy and calibration on the test images by method,
 share and seed, and of encoders that trained the zero-shot accuracy on all sets, which is what
-adapting has cost; and below ``data/checkpoints/adapt`` the encoders adapted on the largest share.
+adapting has cost; and below ``data/predictions/adapt`` every prediction on test images, below
+``data/checkpoints/adapt`` the encoders adapted on the largest share.
 
 Source: ``ayak2002/EC523_Chopped``, folder CLIP, at 00bc0f7.
 """
@@ -16,16 +17,18 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from carryover import checkpoints, run
+from carryover import adapt_predictions, checkpoints, run
 from carryover.adapt_measures import (
     Numbers,
     by_solver,
+    embeddings_by_set,
     embeddings_of,
     measured,
     retained,
@@ -101,7 +104,12 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         with run.progress(context.stage, len(tried) + len(reported)) as advance:
             found = compute(tried, work, scratch, processes, advance, last=False)
             rates = chosen_rates(study, tried, found)
-            found = compute(reported, work, scratch, processes, advance)
+            files = {cell.name: predictions_of(scratch.folder, cell) for cell in reported}
+
+            def whole(cell: Cell) -> bool:
+                return files[cell.name].exists()
+
+            found = compute(reported, work, scratch, processes, advance, whole=whole)
         rows = [
             Row(
                 study="adapt",
@@ -121,6 +129,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         write_rows(RUNS / item / "rows.jsonl", rows)
         kept = [file_of(scratch.folder, cell) for cell in reported if is_kept(study, cell)]
         checkpoints.keep(kept, "adapt", item)
+        adapt_predictions.keep(files.values(), item)
         scratch.clear()
         seconds = time.monotonic() - started
         facts = {"device": device.type, "torch": torch.__version__}
@@ -182,16 +191,21 @@ def numbers(
     rates: dict[tuple[str, float], float],
     folder: Path,
 ) -> Numbers:
-    """What one cell gives; its encoder goes to a file in `folder`."""
+    """What one cell gives; its predictions and encoder go to files in `folder`."""
     study = params.adapt
+    place = {"method": cell.method, "partition": cell.partition, "seed": cell.seed}
+    write = partial(adapt_predictions.write, predictions_of(folder, cell), study, start, place)
     if cell.method == "zero-shot":
+        write(adapt_predictions.untrained(study, start))
         return zero_shot(study, start, chosen_rows(params, start, cell.method, 1.0, 0)[0])
     examples, classes = chosen_rows(params, start, cell.method, cell.partition, cell.seed)
-    place = f"{cell.partition:g}/{cell.seed}"  # methods share images, heads and batches
-    validation = run.generator(params.seed, f"adapt/validation/{place}")
+    shared = f"{cell.partition:g}/{cell.seed}"  # methods share images, heads and batches
+    validation = run.generator(params.seed, f"adapt/validation/{shared}")
     if cell.method == "probe-logistic":
-        return by_solver(study, start, examples, cell.partition, validation)
-    random = run.generator(params.seed, f"adapt/weights/{place}")
+        found, classes_named = by_solver(study, start, examples, cell.partition, validation)
+        write({(study.dataset, "trained"): classes_named})
+        return found
+    random = run.generator(params.seed, f"adapt/weights/{shared}")
     snapshot = file_of(folder, cell).with_suffix(".pt")
     if cell.lr:
         kept, held = held_out(study, examples, cell.partition, validation)
@@ -200,18 +214,19 @@ def numbers(
             trained = train(study, start, cell.method, less, classes, cell.lr, random, snapshot)
         except Diverged:  # the worst that a rate can do
             return [(study.dataset, "validation", "accuracy", 0.0, len(held))]
-        seen = embeddings_of(trained, held_images)
-        return measured(study, trained, seen, held_images.labels, "validation")
+        z = embeddings_of(trained, held_images)
+        return measured(study, trained, z, held_images.labels, "validation")
     lr = rates.get((cell.method, cell.partition), study.lrs[item_of(cell.method)][0])
     trained = train(study, start, cell.method, examples, classes, lr, random, snapshot)
     if is_kept(study, cell):
         about = axes(study, cell, study.dataset, "test")
         checkpoints.write(file_of(folder, cell), adapted(study, start, about, trained))
-    seen = embeddings_of(trained, start.test)
+    seen = embeddings_by_set(start, trained, study.dataset)
+    write(adapt_predictions.named(study, start, trained, seen))
     fitted = embeddings_of(trained, examples)
     return [
         *measured(study, trained, fitted, examples.labels, "train"),
-        *measured(study, trained, seen, start.test.labels, "test"),
+        *measured(study, trained, seen[study.dataset], start.test.labels, "test"),
         *retained(study, start, trained, seen),
         (study.dataset, "train", "updates", float(trained.updates), len(examples)),
         (study.dataset, "train", "lr", lr, len(examples)),
@@ -222,6 +237,11 @@ def numbers(
 def file_of(folder: Path, cell: Cell) -> Path:
     """Where a cell's encoder is kept until all are trained."""
     return folder / f"{cell.name.replace('/', '-')}.safetensors"
+
+
+def predictions_of(folder: Path, cell: Cell) -> Path:
+    """Where a reported cell's predictions are until all are trained."""
+    return folder / f"{cell.name.replace('/', '-')}.parquet"
 
 
 def is_kept(study: Adapt, cell: Cell) -> bool:

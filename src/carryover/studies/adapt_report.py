@@ -1,4 +1,4 @@
-"""The adaptation study's tables, figures and summary, from its rows alone.
+"""The adaptation study's tables, figures and summary, from its rows and predictions.
 
 ``dvc repro adapt-report`` writes ``reports/adapt/``: ``summary.json`` (what ``dvc metrics diff``
 compares), ``adapt``, ``gains`` and ``retention`` as CSV, Markdown and LaTeX, and as SVG and PNG
@@ -22,6 +22,7 @@ from carryover.report import (
     adapt_fault,
     adapt_gains,
     adapt_lines,
+    adapt_paired,
     adapt_published,
     adapt_tables,
     adapt_time,
@@ -50,14 +51,14 @@ __all__ = ["FOLDER", "headline", "stage"]
 
 FOLDER = Path("reports/adapt")
 RELEASED = Path("claims/released/adapt.csv")
+PREDICTIONS = Path("data/predictions/adapt")
 TIMES = Path("reports/bench/adapt.json")
 FOLDERS = {"missing-class": "missing", "extra-class": "too many"}
 SOFTMAX = {"classes": "the classes", "batch": "the batch"}
 GAINS = (
     "Accuracy minus that of the frozen probe on the same partition and seed: of the one trained by "
     "Adam, which has the other methods' updates, and of the solver's, which goes on until it "
-    "converges. Square brackets: 95 % Student t intervals over seeds on the same test images. p: "
-    "of paired t tests, after Holm's correction over all methods and partitions of a table; those "
+    "converges. p: after Holm's correction over all methods and partitions of a table; those "
     "of the means over the methods alone."
 )
 RETENTION = (
@@ -75,7 +76,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         [row for name in study.items for row in read_rows(rows_of(name))],
         study,
     )
-    scores = from_rows(rows)
+    scores = from_rows(rows, adapt_paired.read(map(predictions_of, study.items)))
     probes = adapt_gains.references(scores)
     gains = {over: adapt_gains.gains(scores, over) for over in probes}
     means = {over: adapt_gains.mean_gains(scores, over) for over in probes}
@@ -94,7 +95,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     write_text(FOLDER / "gains.csv", adapt_csv.gains_csv(scores, *every))
     write_text(FOLDER / "retention.csv", adapt_csv.retention_csv(scores))
     write_tables("adapt", f"# Adapt\n\n{text}\n", tables)
-    write_tables("gains", f"# Gains over the frozen probe\n\n{GAINS}\n", gained)
+    told = f"{GAINS} {_intervals(study, scores)}"
+    write_tables("gains", f"# Gains over the frozen probe\n\n{told}\n", gained)
     write_tables("retention", f"# How much zero-shot transfer was kept\n\n{RETENTION}\n", retained)
     for name, figure in drawn:
         figures.save(figure, FOLDER / name)
@@ -103,6 +105,11 @@ def stage(params: Params, item: str, context: run.Context) -> None:
 def rows_of(item: str) -> Path:
     """Rows of one item."""
     return FOLDER / "runs" / item / "rows.jsonl"
+
+
+def predictions_of(item: str) -> Path:
+    """Predictions of one item."""
+    return PREDICTIONS / item / adapt_paired.FILE
 
 
 def cells_listed(rows: Sequence[Row], study: Adapt) -> list[Row]:
@@ -262,18 +269,25 @@ def _budget(study: Adapt, scores: AdaptScores) -> str:
 
 def _intervals(study: Adapt, scores: AdaptScores) -> str:
     """What the intervals are over."""
-    if len(scores.seeds) == 1:
+    one, paired = len(scores.seeds) == 1, bool(scores.right)
+    if one:
+        apart = "are paired by image" if paired else "are taken as if measured on different images"
         return (
             "Square brackets: 95 % intervals over test images; one seed says nothing about other "
-            "seeds. Differences are taken as if measured on different images, which makes their "
-            "intervals too wide."
+            f"seeds. Differences {apart}{'' if paired else ', which is too wide'}."
         )
     drawn = "nested partitions, batches and a head"
     drawn = drawn if study.head == "random" else "nested partitions and batches"
+    apart = "over both too, paired by image and seed (t with Satterthwaite's degrees of freedom)"
+    few = ""
+    if not paired:
+        apart = "over seeds alone, paired by seed on the same test images"
+        few = (
+            " With few seeds, the p value of a single cell survives that only where the seeds agree"
+            " closely; the means over partitions are the stronger test."
+        )
     return (
         f"Square brackets: 95 % intervals. Those of accuracies are over test images and "
-        f"{len(scores.seeds)} seeds, each with {drawn} of its own; those of differences are over "
-        "seeds alone, paired by seed on the same test images. Intervals are not adjusted for their "
-        "number; p values are. With few seeds, the p value of a single cell survives that only "
-        "where the seeds agree closely; the means over partitions are the stronger test."
+        f"{len(scores.seeds)} seeds, each with {drawn} of its own; those of differences are {apart}"
+        f". Intervals are not adjusted for their number; p values are.{few}"
     )
