@@ -23,7 +23,7 @@ def test_no_gradient_is_kept_and_outputs_are_bitwise_those_of_inference_mode(
     seen: list[Tensor] = []
     network.register_forward_hook(lambda module, inputs, output: seen.append(output))
     images = torch.randn(20, 1, 8, 8)
-    monkeypatch.setattr(accuracy, "BATCH", 7)
+    monkeypatch.setitem(accuracy.BATCH, "cpu", 7)
     with in_precision(images.device, precision):
         right = correct(network, images, torch.arange(20) % 4)
         ours = torch.cat(seen)
