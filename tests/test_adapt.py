@@ -335,6 +335,30 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(
     assert not set(first) & set(trained[len(first) :])
 
 
+@pytest.mark.parametrize("end", ["parquet", "safetensors"])
+def test_a_finished_training_whose_files_are_gone_is_done_again(
+    run_items: Callable[..., dict[str, list[Row]]], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    kept = (Path("data/checkpoints/adapt/llrd"), PREDICTED / "llrd")
+    run_items("llrd", max_updates=3, lrs=only(0.01))
+    whole = {path: path.read_bytes() for folder in kept for path in folder.iterdir()}
+    write_rows = adapt.write_rows
+
+    def stops(*given: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapt, "write_rows", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("adapt", "llrd")
+    gone = sorted((run.scratch_root() / "adapt-llrd").rglob(f"*1-0.{end}"))
+    assert gone
+    for path in gone:
+        path.unlink()
+    monkeypatch.setattr(adapt, "write_rows", write_rows)
+    run_stage("adapt", "llrd")
+    assert {path: path.read_bytes() for folder in kept for path in folder.iterdir()} == whole
+
+
 def test_embeddings_of_other_weights_are_refused(embedded: Checkout) -> None:
     embedded.edit(**{"pretrain.clip-nano.epochs": 1})
     run_stage("pretrain", "clip-nano")

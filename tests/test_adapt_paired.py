@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from adapt_rows import SETS, everything
 from carryover.errors import DataError
 from carryover.measure.crossed import crossed
 from carryover.report import adapt_intervals
-from carryover.report.adapt_paired import Place, Right
+from carryover.report.adapt_paired import Place, Right, read
 from carryover.report.adapt_scores import AdaptScores, from_rows
 
 
@@ -90,6 +93,22 @@ def test_where_a_prediction_is_missing_differences_are_over_seeds() -> None:
     assert not scores(right).right
     found = adapt_intervals.gain(scores(right), "unfreeze-norm", [0.1], "probe")
     assert found == adapt_intervals.gain(scores(), "unfreeze-norm", [0.1], "probe")
+
+
+def test_predictions_in_another_order_than_their_set_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.parquet"
+    rows = [0, 1, 2, 0, 1, 2]
+    same = {"method": "probe", "partition": 0.1, "dataset": "digits", "head": "trained"}
+    columns = {name: [value] * 6 for name, value in same.items()}
+    columns |= {"seed": [0, 0, 0, 1, 1, 1], "row": rows, "label": [0] * 6}
+    columns["prediction"] = [0, 1, 0, 0, 0, 0]
+    pq.write_table(pa.table(columns), path)
+    found = read([path, tmp_path / "none.parquet"])
+    assert [right.tolist() for right in found.values()] == [[True, False, True], [True] * 3]
+    assert [place.seed for place in found] == [0, 1]
+    pq.write_table(pa.table(columns | {"row": [0, 2, 1, 0, 1, 2]}), path)
+    with pytest.raises(DataError, match="in the order"):
+        read([path])
 
 
 def test_predictions_of_other_trainings_are_refused() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -91,7 +90,6 @@ def keep(paths: Iterable[Path], item: str) -> None:
     import pyarrow.parquet as pq
 
     whole = pa.concat_tables([pq.read_table(path) for path in paths]).unify_dictionaries()
-    shutil.rmtree(PREDICTIONS / item, ignore_errors=True)
     buffer = io.BytesIO()
     pq.write_table(whole, buffer, compression="zstd")
     write_bytes(PREDICTIONS / item / FILE, buffer.getvalue())

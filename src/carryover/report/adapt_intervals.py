@@ -1,4 +1,7 @@
-"""Intervals of the adaptation study: over seeds, and over test images where an accuracy is one."""
+"""Intervals of the adaptation study: over seeds; of accuracies over test images too.
+
+Those of differences are over both where every prediction is at hand.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from carryover.errors import DataError
 from carryover.measure.crossed import crossed
 from carryover.measure.statistics import Interval
 
@@ -34,7 +35,11 @@ Terms = Sequence[tuple[Place, float]]  # tests and what each counts
 
 
 def read(paths: Iterable[Path]) -> Right:
-    """Which images each test had right; none from files that are not there."""
+    """Which images each test had right; none from files that are not there.
+
+    Raises:
+        DataError: a test's images are not in the order of their set.
+    """
     import pyarrow.parquet as pq
 
     found: dict[Place, Bool[np.ndarray, " _"]] = {}
@@ -42,12 +47,17 @@ def read(paths: Iterable[Path]) -> Right:
         if not path.exists():
             continue
         table = pq.read_table(path)
-        columns = [table[name].to_pylist() for name in Place._fields]
+        rows = table["row"].to_numpy()
         right = table["label"].to_numpy() == table["prediction"].to_numpy()
-        places = [Place(*place) for place in zip(*columns, strict=True)]
-        begins = [i for i, place in enumerate(places) if i == 0 or place != places[i - 1]]
-        for begin, end in zip(begins, [*begins[1:], len(places)], strict=True):
-            found[places[begin]] = right[begin:end]
+        begins = np.flatnonzero(rows == 0)
+        places = table.select(Place._fields).take(begins).to_pylist()
+        for place, begin, end in zip(places, begins, [*begins[1:], len(rows)], strict=True):
+            if not np.array_equal(rows[begin:end], np.arange(end - begin)):
+                raise DataError(
+                    f"{path}: expected the predictions of {place} in the order of the set's "
+                    "images, got another; run `dvc repro adapt`"
+                )
+            found[Place(**place)] = right[begin:end]
     return found
 
 

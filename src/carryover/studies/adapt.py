@@ -107,7 +107,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
             files = {cell.name: predictions_of(scratch.folder, cell) for cell in reported}
 
             def whole(cell: Cell) -> bool:
-                return files[cell.name].exists()
+                encoder = file_of(scratch.folder, cell)
+                return files[cell.name].exists() and (encoder.exists() or not is_kept(study, cell))
 
             found = compute(reported, work, scratch, processes, advance, whole=whole)
         rows = [

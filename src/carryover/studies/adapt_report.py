@@ -95,9 +95,10 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     write_text(FOLDER / "gains.csv", adapt_csv.gains_csv(scores, *every))
     write_text(FOLDER / "retention.csv", adapt_csv.retention_csv(scores))
     write_tables("adapt", f"# Adapt\n\n{text}\n", tables)
-    told = f"{GAINS} {_intervals(study, scores)}"
+    told = f"{GAINS} {_of_differences(scores)}"
     write_tables("gains", f"# Gains over the frozen probe\n\n{told}\n", gained)
-    write_tables("retention", f"# How much zero-shot transfer was kept\n\n{RETENTION}\n", retained)
+    told = f"{RETENTION} {_of_differences(scores)}"
+    write_tables("retention", f"# How much zero-shot transfer was kept\n\n{told}\n", retained)
     for name, figure in drawn:
         figures.save(figure, FOLDER / name)
 
@@ -268,26 +269,32 @@ def _budget(study: Adapt, scores: AdaptScores) -> str:
 
 
 def _intervals(study: Adapt, scores: AdaptScores) -> str:
-    """What the intervals are over."""
-    one, paired = len(scores.seeds) == 1, bool(scores.right)
-    if one:
-        apart = "are paired by image" if paired else "are taken as if measured on different images"
+    """What the intervals of the tables are over."""
+    if len(scores.seeds) == 1:
         return (
             "Square brackets: 95 % intervals over test images; one seed says nothing about other "
-            f"seeds. Differences {apart}{'' if paired else ', which is too wide'}."
+            f"seeds. {_of_differences(scores)}"
         )
     drawn = "nested partitions, batches and a head"
     drawn = drawn if study.head == "random" else "nested partitions and batches"
-    apart = "over both too, paired by image and seed (t with Satterthwaite's degrees of freedom)"
-    few = ""
-    if not paired:
-        apart = "over seeds alone, paired by seed on the same test images"
-        few = (
-            " With few seeds, the p value of a single cell survives that only where the seeds agree"
-            " closely; the means over partitions are the stronger test."
-        )
+    rates = " at the rates that the first chose" if max(map(len, study.lrs.values())) > 1 else ""
     return (
         f"Square brackets: 95 % intervals. Those of accuracies are over test images and "
-        f"{len(scores.seeds)} seeds, each with {drawn} of its own; those of differences are {apart}"
-        f". Intervals are not adjusted for their number; p values are.{few}"
+        f"{len(scores.seeds)} seeds, each with {drawn} of its own{rates}. "
+        f"{_of_differences(scores)} Intervals are not adjusted for their number; p values are. "
+        "With few seeds, the p value of a single cell survives that only where the seeds agree "
+        "closely; the means over partitions are the stronger test."
     )
+
+
+def _of_differences(scores: AdaptScores) -> str:
+    several = len(scores.seeds) > 1
+    if scores.right:
+        both = "seeds and test images, paired by both" if several else "images, paired by image"
+        return f"Intervals of differences are over {both}."
+    if several:
+        return (
+            "Intervals of differences are Student's over seeds, paired by seed on the same test "
+            "images: what other images would change is in none of them."
+        )
+    return "Intervals of differences are as if measured on different images, which is too wide."
