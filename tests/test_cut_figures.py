@@ -263,5 +263,9 @@ def test_two_sets_stand_beside_each_other(scores: CutScores) -> None:
         assert ours == pytest.approx([fmean(v) for v in columns(scores, "fr", fraction).values()])
         assert released - ours == pytest.approx(0.1)
     assert figure.axes[0].get_title() == "10 %: 10 | 10 images, 12 | 12 repeats"
+    assert "not drawn" not in figure.get_supxlabel()
+    figure = cut_compare.compare(scores, theirs, "fr", ("ours", "released"), [0.05, 0.3])
+    told = figure.get_supxlabel().replace("\N{NO-BREAK SPACE}", " ")
+    assert told.endswith("not drawn, as some cuts lack repeats: 5 %, 30 %")
     with pytest.raises(DataError, match="ours and released: expected a fraction in both"):
         cut_compare.compare(scores, replace(scores, images={0.3: 5}), "fr", ("ours", "released"))

@@ -203,7 +203,8 @@ def _compare(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
     for setting in settings:
         if setting == "baseline" or setting not in {row.item for row in ours}:
             continue
-        both = [_comparable(rows, setting) for rows in (ours, theirs)]
+        given = (ours, theirs)
+        both = [_comparable(rows, setting) for rows in given]
         shared = set.intersection(*({row.cell["fraction"] for row in rows} for rows in both))
         if not shared:
             continue
@@ -219,7 +220,10 @@ def _compare(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
             for rows, tested_on in zip(both, (values["cuts"]["test_on"], released_on), strict=True)
         )
         names = ("this project", "released")
-        figures.save(cut_compare.compare(mine, other, setting, names), folder / f"{setting}-both")
+        run = [{row.cell["fraction"] for row in rows if row.item == setting} for rows in given]
+        missing = sorted(set.intersection(*run) - shared)
+        drawn = cut_compare.compare(mine, other, setting, names, missing)
+        figures.save(drawn, folder / f"{setting}-both")
 
 
 def _keep_between(folder: Path, report: Path, rows: list[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from carryover.errors import DataError
@@ -25,11 +26,18 @@ LOOKS: tuple[dict[str, Any], ...] = (  # of the two sets; they differ in grey an
 )
 
 
-def compare(ours: CutScores, theirs: CutScores, setting: str, names: tuple[str, str]) -> Figure:
+def compare(
+    ours: CutScores,
+    theirs: CutScores,
+    setting: str,
+    names: tuple[str, str],
+    left_out: Sequence[float] = (),
+) -> Figure:
     """Mean accuracy by cut of both sets with 95 % intervals: a panel a fraction that both have.
 
     Args:
         names: what the two sets are called in the legend.
+        left_out: fractions where a set lacks repeats of some cuts; the caption names them.
     Raises:
         DataError: no fraction is in both.
     """
@@ -72,6 +80,11 @@ def compare(ours: CutScores, theirs: CutScores, setting: str, names: tuple[str, 
                 "bars: 95 % Student t interval of the mean over repeats; "
                 f"above a panel: {names[0]} | {names[1]}; {names[0]}: "
                 f"{ours.measured}, n = {ours.n}; {names[1]}: {theirs.measured}, n = {theirs.n}",
+                *(
+                    [f"not drawn, as some cuts lack repeats: {', '.join(map(share, left_out))}"]
+                    if left_out
+                    else []
+                ),
             )
         )
         figure.supylabel("mean accuracy, %")
