@@ -48,7 +48,7 @@ def cluster_rows(methods: tuple[str, ...] = ("agglomerative", "kmeans")) -> list
                         if method == "agglomerative":
                             kinds = {"ari": value, "pair_precision": 0.5, "pair_recall": 0.5}
                         else:
-                            here |= {"num_samples": 60}
+                            here |= {"num_samples": 60 if IMAGES[fraction] > 60 else 0}
                             kinds = {"ari_max": value + 0.05, "ari_mean": value + 0.02}
                             n = min(n, 60)
                         for metric, number in kinds.items():

@@ -10,8 +10,9 @@ from scipy import stats
 from carryover.claims import published, released
 from carryover.claims.choice import best, bootstrap, leave_one_out, rank_correlations, shares
 from carryover.claims.cuts import CLAIMS, verdicts
-from carryover.claims.verdicts import Verdict, drawn, paired
+from carryover.claims.verdicts import Check, Verdict, drawn, from_checks, paired
 from carryover.errors import DataError
+from carryover.measure.statistics import Interval
 from carryover.rows import Row
 from conftest import REPOSITORY
 
@@ -127,14 +128,50 @@ def test_leave_one_out_by_hand() -> None:
     table = np.array([[0.9, 0.1, 0.2], [0.3, 0.4, 0.3]])
     # without repeat 0 the second line leads, without 1 and 2 the first
     assert best(table) == 0
-    assert leave_one_out(table).tolist() == [0.3, 0.1, 0.2]
+    assert leave_one_out(table, table).tolist() == [0.3, 0.1, 0.2]
+
+
+def test_a_cut_is_chosen_by_other_images_where_there_are_any() -> None:
+    table = np.array([[0.9, 0.1, 0.2], [0.3, 0.4, 0.3]])
+    by = np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    assert leave_one_out(table, by).tolist() == [0.3, 0.4, 0.3]
+    rows = runs(as_claimed, ("fr",), 12)
+    shallow = [  # on validation images cut 1 is best everywhere
+        replace(r, split="validation", value=0.5 - 0.1 * abs(r.cell["cut"] - 1))
+        for r in rows
+        if r.split == "test"
+    ]
+    tested, validated = one(rows, "T2"), one(rows + shallow, "T2")
+    assert (tested.value, validated.value) == pytest.approx((0.1, 0.06), abs=0.002)
+    assert "on the others' validation images" in validated.test
+    assert "chosen on the others' test images" in tested.test
+    assert "cut 1, chosen" in validated.reason
+    published_ = [replace(r, preset="published") for r in rows + shallow]
+    assert one(published_, "T2").value == pytest.approx(tested.value)
+    assert one(rows + shallow, "T1").value == 0  # the same cut with little data and with much
+    assert one(rows + shallow[:-1], "T2").value == pytest.approx(tested.value)  # one is missing
+
+
+def test_one_of_several_checks_fails_only_beyond_their_number() -> None:
+    def check(value: float, p: float) -> Check:
+        half = 0.01 if p < 0.05 else 2 * abs(value)
+        return Check("gain", Interval(value, value - half, value + half), "above", 0.0, p)
+
+    good = check(0.05, 0.001)
+    for p, decided in ((0.004, True), (0.02, False)):
+        found = from_checks([good, good, good, check(-0.05, p)], "t")
+        assert (found.holds, found.decided) == (False, decided)
+        assert found.p == pytest.approx(4 * p)
+        assert found.headline.value == -0.05
+    assert from_checks([good, good], "t").decided
+    assert not from_checks([good, check(0.05, 0.3)], "t").decided
 
 
 def test_leave_one_out_takes_the_winners_curse_away() -> None:
     generator = np.random.default_rng(0)
     tables = generator.normal(0, 1, (2000, 6, 5))
     assert np.mean([table.mean(axis=1).max() for table in tables]) > 0.5
-    assert abs(np.mean([leave_one_out(table).mean() for table in tables])) < 0.03
+    assert abs(np.mean([leave_one_out(table, table).mean() for table in tables])) < 0.03
 
 
 def test_bootstrap_draws_the_same_repeats_for_all_cuts() -> None:

@@ -329,6 +329,26 @@ def test_heads_alone_train_together_on_a_cpu_and_networks_do_not(pretrained: Che
         assert [entry[2] for entry in a] == pytest.approx([entry[2] for entry in b], abs=1e-5)
 
 
+def test_heads_that_take_large_batches_or_many_numbers_train_alone(
+    pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = config.read(Path("params.yaml"))
+    task = transfer.load_task(params, torch.device("cpu"))
+    prefix = extended(Prefix(0, task.images), task.start, 6, "float32", 0)
+    cells = [(1.0, 6, repeat) for repeat in range(5)]
+
+    def sizes() -> list[int]:
+        return [len(unit) for unit in cuts.units(params.cuts, "fr", task, prefix, cells)]
+
+    assert sizes() == [4, 1]
+    monkeypatch.setattr(cuts, "HEAD_BATCH", params.cuts.batch_size - 1)
+    assert sizes() == [1] * 5
+    monkeypatch.undo()
+    of_one = task.parts["train"].stop * prefix.values[0].numel()
+    monkeypatch.setattr(cuts, "STACKED_VALUES", 2 * of_one)
+    assert sizes() == [2, 2, 1]
+
+
 def test_on_a_gpu_as_many_train_together_as_there_is_room_for(
     pretrained: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,7 +356,7 @@ def test_on_a_gpu_as_many_train_together_as_there_is_room_for(
     task = transfer.load_task(params, torch.device("cpu"))
     cells = [(1.0, 0, repeat) for repeat in range(5)]
     prefix = Prefix(0, task.images)
-    images = min(params.cuts.batch_size, len(task.labels))
+    images = min(params.cuts.batch_size, task.parts["train"].stop)
     monkeypatch.setattr(cuts, "STACKED_VALUES", 2 * images * 4 * 64)  # 4 channels of 8 x 8
     elsewhere = dataclasses.replace(task, images=task.images.to("meta"))
     assert [len(unit) for unit in cuts.units(params.cuts, "fr", elsewhere, prefix, cells)] == [

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from carryover.config import params as config
 from carryover.config import reader
 from carryover.errors import DataError
 from carryover.export import parameters, write_original
+from carryover.measure.clustering import over_channels
 from carryover.originals import read_original
 from carryover.rows import Row, write_rows
 from carryover.stages import STAGES
@@ -87,6 +89,29 @@ def test_several_pairs_have_a_folder_each_named_as_the_originals(tmp_path: Path)
         "digits/cuts_regular_classes_FR.json",
         "CIFAR/cuts_reverse_classes_FR.json",
     ]
+
+
+def test_scores_of_k_means_with_channel_numbers_come_back_as_they_were(tmp_path: Path) -> None:
+    scores = over_channels(torch.linspace(0, 0.25, 30, dtype=torch.float64), channel_in_scores=True)
+    assert scores[0] == 0.29  # the last channel's number
+    base = next(row for row in our_rows() if row.metric == "ari_max")
+    rows = [
+        replace(
+            base,
+            cell=base.cell | {"pair": "fashion-mnist", "layer": layer},
+            metric=metric,
+            value=value,
+        )
+        for layer in ("conv4", "linear")
+        for metric, value in zip(("ari_max", "ari_mean"), scores, strict=True)
+    ]
+    (path,) = write_original(rows, PARAMETERS, tmp_path / "FashionMNIST")
+    assert {run["Layer"] for run in json.loads(path.read_text())} == {"conv4", "fc"}
+    read = read_original(path)
+    assert [(r.cell["layer"], r.metric) for r in read] == [
+        (r.cell["layer"], r.metric) for r in rows
+    ]
+    assert [r.value for r in read] == pytest.approx([r.value for r in rows], abs=1e-12)
 
 
 def test_a_run_without_one_of_its_accuracies_is_refused(tmp_path: Path) -> None:

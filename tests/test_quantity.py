@@ -152,7 +152,7 @@ def test_a_trend_of_few_places_is_never_sure() -> None:
 
 def test_the_interval_of_a_correlation_ends_at_1() -> None:
     rising = [
-        [seen(value, after=after, seed=seed) for after, value in enumerate(values)]
+        [seen(value, after=after, seed=seed) for after, value in enumerate(values, start=1)]
         for seed, values in enumerate(((0.1, 0.2, 0.3, 0.4), (0.2, 0.1, 0.3, 0.4)))
     ]
     found = worth("correlation(accuracy(), over='after')", *rising[0], *rising[1])
@@ -164,6 +164,13 @@ def test_the_interval_of_a_correlation_ends_at_1() -> None:
     spread = worth("correlation(accuracy(), over='after') * 1", *rising[0], *rising[1])
     assert spread.interval is not None
     assert spread.interval.high > 1
+
+
+def test_tests_before_any_training_are_no_place_of_a_trend() -> None:
+    rows = [seen(v, n=10_000, after=after) for after, v in enumerate((0.1, 0.9, 0.7, 0.5, 0.3))]
+    assert worth("correlation(accuracy(), over='after')", *rows).value == -1
+    assert worth("accuracy(after=0)", *rows).value == 0.1
+    assert worth("accuracy(method='a')", seen(0.2, method="a", after=0)).value == 0.2
 
 
 @pytest.mark.parametrize(

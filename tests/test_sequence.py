@@ -345,6 +345,17 @@ def test_the_original_looks_at_the_student_on_the_way_and_tests_the_mean(
     assert student[second] != plain[second]  # the second starts from it
 
 
+def test_with_the_extra_step_the_way_of_a_student_ends_with_the_student(
+    run_methods: Runs,
+) -> None:
+    plain = on_the_way(looked_at(run_methods, "finetune", False), "finetune")
+    change = {"faults_of_original__extra_step": True}
+    rows = looked_at(run_methods, "running-mean", True, **change)
+    student, last = on_the_way(rows, "running-mean"), (0, 8, "digits")
+    assert student[last] == plain[last]
+    assert student[last] != matrix(rows, "running-mean")[1, "digits"]
+
+
 def test_a_student_with_adapters_is_merged_for_its_test(run_methods: Runs) -> None:
     change = {"distill__weight": 1.0e-9, "consolidation": 1.0e-9}  # nearly plain fine-tuning
     plain = on_the_way(looked_at(run_methods, "finetune-lora", False), "finetune-lora")

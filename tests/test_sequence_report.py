@@ -217,6 +217,23 @@ def test_differences_are_paired_by_seed_on_the_same_images(scores: Scores, singl
     assert (one.p < 0.05) == (one.images.low > 0)
 
 
+def test_what_draws_nothing_has_no_scatter_of_seeds(scores: Scores) -> None:
+    ridge = [  # every seed alike, as the study writes it
+        replace(each, cell=each.cell | {"method": "ridge", "seed": seed})
+        for each in run("plain", "finetune", seeds=1)
+        for seed in (0, 1, 2)
+    ]
+    found = from_rows([*run("plain", "zero-shot"), *run("plain", "finetune"), *ridge])
+    (of_ridge,) = [each for each in sequence_scores.runs(found) if each.method == "ridge"]
+    told = sequence_differences.difference(found, of_ridge, ZERO_SHOT, "last")
+    assert told
+    assert told.seeds is None
+    assert told.images.low < told.value < told.images.high
+    beside = sequence_differences.difference(found, of_ridge, FINETUNE, "last")
+    assert beside
+    assert beside.seeds
+
+
 def test_the_chance_over_images_is_that_of_the_interval(single: Scores) -> None:
     for name, other in (("transfer", ZERO_SHOT), ("last", FINETUNE), ("forgetting", FINETUNE)):
         mine, theirs = (sequence_intervals.terms(single, run, 0, name) for run in (ZSCL, other))

@@ -14,7 +14,7 @@ from carryover.config.params import Params
 from carryover.errors import DataError, listed, pick
 from carryover.files import write_text
 from carryover.original_sets import choice_of, folder_of
-from carryover.originals import FLAGS, IMAGES, PER_CENT, SCORES, SUFFIXES
+from carryover.originals import FLAGS, IMAGES, LINEAR, PER_CENT, SCORES, SUFFIXES
 from carryover.rows import Row, read_rows
 from carryover.stages import PARAMS, STAGES
 
@@ -191,7 +191,8 @@ def _clustering(
     tail = {"Dataset": DATASETS[cell["images"]], "Split": "Train"}
     if "num_samples" in cell:
         scores = {k: 100 * _number(numbers, ours, cell, path) for k, ours in PER_CENT.items()}
-        return axes | {"Num Samples": cell["num_samples"], "Layer": cell["layer"]} | scores | tail
+        layer = cell["layer"].replace(*LINEAR)
+        return axes | {"Num Samples": cell["num_samples"], "Layer": layer} | scores | tail
     scores = {key: _number(numbers, ours, cell, path) for key, ours in SCORES.items()}
     return axes | {"Layer": cell["layer"]} | scores | tail
 

@@ -41,6 +41,7 @@ BASELINE_CUT = -1
 
 RUN = ("lr", "sampled_percentage", "sampled_cut_point", "repeat", "train_acc", "test_acc")
 CLUSTERING = ("Percentage", "Repeat", "Layer", "Dataset", "Split")
+LINEAR = ("linear", "fc")  # the last layer, here and in files of K-means
 SCORES = {  # key in the final state's clusterings: our metric
     "Precision": "pair_precision",
     "Recall": "pair_recall",
@@ -205,7 +206,7 @@ def _clusterings(
             "images": _images(run, where),
             "fraction": fraction,
             "repeat": _whole(run, "Repeat", where),
-            "layer": str(_value(run, "Layer", where)),
+            "layer": str(_value(run, "Layer", where)).replace(LINEAR[1], LINEAR[0]),
         }
         n = sets.trained(fraction)
         if agglomerative:

@@ -89,7 +89,8 @@ def curves(
         whole[0, "step", 0.0] = by_after[0]
         for after, name in enumerate(study.orders[cell.order]):
             updates = study.updates_of(len(start.tasks[name].train))
-            whole[after, "step", float(updates)] = by_after[after + 1]
+            # with `extra_step` the student was tested there, as at every other step
+            whole.setdefault((after, "step", float(updates)), by_after[after + 1])
     return dict(sorted(whole.items()))
 
 

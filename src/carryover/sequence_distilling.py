@@ -70,7 +70,7 @@ class Distilled:
         how = study.distill
         teacher = self.z[rows.to(self.z.device)]
         if self.kind == "features":
-            return how.weight * distill.feature_mse(z, teacher)
+            return distill.feature_mse(z, teacher)
         if self.kind == "similarity":
             return how.weight * distill.image_similarity_loss(z, teacher, scale, how.temperature)
         return distill.zscl_loss(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from carryover.config.params import Params
 
 BATCH = 1024  # images a forward pass
+
+Sizes = Mapping[tuple[str, float], int]  # images in the subset of a part, by part and fraction
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +101,14 @@ def subset(
     return rows
 
 
-def refuse_fractions(study: Clusters, parts: dict[str, Part]) -> None:
-    """Stop before the first clustering when a fraction is too small, or two give the same images.
+def sizes_of(study: Clusters, parts: dict[str, Part]) -> Sizes:
+    """Images in each subset, before the first clustering.
 
     Raises:
         DataError: a fraction that gives some class fewer than two images, which make no pair.
         ConfigError: two fractions that give equally many images.
     """
+    found: dict[tuple[str, float], int] = {}
     for name, part in parts.items():
         sizes: dict[float, int] = {}
         for fraction in study.fractions:
@@ -118,3 +122,5 @@ def refuse_fractions(study: Clusters, parts: dict[str, Part]) -> None:
                 )
             sizes[fraction] = len(rows)
         splits.expect_other_sizes(sizes, "clusters.fractions")
+        found |= {(name, fraction): size for fraction, size in sizes.items()}
+    return found

@@ -133,7 +133,7 @@ def pull_(
     """Draw a student towards an anchor in place: student <- (1 - mix) anchor + mix student.
 
     The original's ``moving_avg`` (mix 0.999 every 100 steps). No average of the student: the
-    anchor does not follow it, or, `moving`, becomes the pulled student each time.
+    anchor does not follow it, or, `moving`, becomes the student as it was before the pull.
 
     Args:
         student: the model's own tensors, as of ``state_dict()``.
@@ -143,10 +143,10 @@ def pull_(
         DataError: the two do not have the same tensors.
     """
     _check_mix(mix)
+    before = copied(student) if moving else {}
     _move_(student, anchor, 1 - mix, counters=False)
-    if moving:
-        for name, tensor in anchor.items():
-            tensor.copy_(student[name])
+    for name, tensor in before.items():
+        anchor[name].copy_(tensor)
 
 
 def copied(weights: Mapping[str, Tensor]) -> Weights:

@@ -28,19 +28,23 @@ def bootstrap(
     return np.moveaxis(table[:, columns], 1, 0)
 
 
-def leave_one_out(table: Float[np.ndarray, "cuts repeats"]) -> Float[np.ndarray, " repeats"]:
+def leave_one_out(
+    table: Float[np.ndarray, "cuts repeats"], by: Float[np.ndarray, "cuts repeats"]
+) -> Float[np.ndarray, " repeats"]:
     """Accuracy of the cut that the other repeats choose, for each repeat.
 
     The highest of several noisy means is too high on the repeats that chose it (winner's curse);
     a repeat that had no say is not. Its mean is at most that of the best line.
 
+    Args:
+        by: what to choose by; `table` itself, or the same cells on other images.
     Raises:
         DataError: fewer than two repeats.
     """
     repeats = table.shape[1]
     if repeats < 2:
         raise DataError(f"expected two repeats or more, got {repeats}; run more")
-    others = (table.sum(axis=1, keepdims=True) - table) / (repeats - 1)
+    others = (by.sum(axis=1, keepdims=True) - by) / (repeats - 1)
     return table[others.argmax(axis=0), np.arange(repeats)]
 
 

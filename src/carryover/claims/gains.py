@@ -23,7 +23,7 @@ def best_cut_falls(runs: Runs, pair: str) -> Finding:
     runs.need([key for fraction in fractions for key in runs.keys(pair, "fr", fraction)])
     chosen, by_fraction, notes = [], [], []
     for fraction in fractions:
-        table = runs.table(runs.keys(pair, "fr", fraction))
+        table = runs.choosing(runs.keys(pair, "fr", fraction))
         chosen.append(cuts[best(table)])
         draws = bootstrap(table, DRAWS, generator).mean(axis=2).argmax(axis=1)
         by_fraction.append(draws)
@@ -35,7 +35,8 @@ def best_cut_falls(runs: Runs, pair: str) -> Finding:
     theirs = published.BEST_CUTS.get(pair)
     return from_checks(
         [drawn("rank correlation", float(value), rho, "below")],
-        f"Spearman's rank correlation of fraction and best cut, {DRAWS} bootstrap draws of repeats",
+        f"Spearman's rank correlation of fraction and best cut on {runs.chosen_on} images, "
+        f"{DRAWS} bootstrap draws of repeats",
         [
             f"best cuts {_listed(chosen)} at {', '.join(map(share, fractions))}"
             + (f", published {_listed(theirs)}" if theirs else ""),
@@ -79,17 +80,20 @@ def _gains(
     checks, notes = [], []
     for fraction, keys in places.items():
         table, step = runs.table(keys), runs.step(keys)
-        i = best(table[1:]) + 1
+        by = runs.choosing(keys)[1:]
+        i = best(by) + 1
         plain = paired_difference(table[i], table[0], step=step)
         theirs = published.GAINS.get(pair, {}).get(fraction)
         what = f"gain at {share(fraction)}, n = {table.shape[1]}"
-        checks.append(paired(what, leave_one_out(table[1:]), table[0], side, bound, step))
+        checks.append(paired(what, leave_one_out(table[1:], by), table[0], side, bound, step))
         notes.append(
             f"cut {keys[i].cut}, chosen and measured on the same repeats at {share(fraction)}: "
             f"{numbers(plain)}" + (f", published {theirs:+.4f}" if theirs is not None else "")
         )
     return from_checks(
-        checks, "paired t over repeats, each repeat's cut chosen on the others", notes
+        checks,
+        f"paired t over repeats, each repeat's cut chosen on the others' {runs.chosen_on} images",
+        notes,
     )
 
 
@@ -111,10 +115,15 @@ def all_frozen_loses(runs: Runs, pair: str) -> Finding:
             notes.append(f"excepted by the claim: {what} {numbers(lost.interval)}")
         else:
             checks.append(lost)
-        others = leave_one_out(table[1:-1])
+        others = leave_one_out(table[1:-1], runs.choosing(keys)[1:-1])
         what = f"minus the best other cut at {share(fraction)}"
         checks.append(paired(what, table[-1], others, "below", step=step))
-    return from_checks(checks, "paired t over repeats, best other cut chosen on the others", notes)
+    return from_checks(
+        checks,
+        "paired t over repeats, best other cut chosen on the other repeats' "
+        f"{runs.chosen_on} images",
+        notes,
+    )
 
 
 def truncation_is_usable(runs: Runs, pair: str) -> Finding:
@@ -126,7 +135,8 @@ def truncation_is_usable(runs: Runs, pair: str) -> Finding:
     runs.need_same_images(ft + fr)
     table = runs.table(ft + fr)
     truncated, reset = table[: len(ft)], table[len(ft) :]
-    a, b = best(truncated), best(reset)
+    by_ft, by_fr = np.split(runs.choosing(ft + fr), [len(ft)])
+    a, b = best(by_ft), best(by_fr)
     theirs = published.TRUNCATED.get(pair)
     notes = [
         f"best FT {truncated[a].mean():.4f} at cut {ft[a].cut}, "
@@ -134,11 +144,15 @@ def truncation_is_usable(runs: Runs, pair: str) -> Finding:
         + (f", published {theirs[0]} and {theirs[1]}" if theirs else "")
     ]
     what = f"best FT minus best FR at {share(fraction)}, n = {table.shape[1]}"
-    fair = (leave_one_out(truncated), leave_one_out(reset))
+    fair = (leave_one_out(truncated, by_ft), leave_one_out(reset, by_fr))
     checks = [paired(what, *fair, "above", -published.USABLE, runs.step(ft + fr))]
     if pair in published.NETWORKS:
         few, all_ = published.weights(pair, ft[a].cut), published.weights(pair, 6)
         ratio = few / all_
         checks.append(Check("weights, FT to FR", Interval(ratio, ratio, ratio), "below", 1.0))
         notes.append(f"{few:,} weights to {all_:,} in the published network")
-    return from_checks(checks, "paired t over repeats, best cuts chosen on the others", notes)
+    return from_checks(
+        checks,
+        f"paired t over repeats, best cuts chosen on the other repeats' {runs.chosen_on} images",
+        notes,
+    )

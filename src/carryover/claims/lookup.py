@@ -17,7 +17,8 @@ def look_up(
 ) -> dict[Any, dict[Key, Observation]]:
     """A term's observations by repeat (None where rows have none), then by open axes.
 
-    Axes that have one value among them are closed.
+    Axes that have one value among them are closed. Where `after` is open, tests before any training
+    (0) are left out of those after some: the released matrices have none.
 
     Raises:
         NotRun: none.
@@ -37,6 +38,8 @@ def look_up(
         cells.append((axes, repeat, each))
     if not cells:
         raise NotRun(str(term))
+    if term.metric not in MATRICES and any(axes.get("after") for axes, _, _ in cells):
+        cells = [cell for cell in cells if cell[0].get("after") != 0]
     names = {axis for axes, _, _ in cells for axis in axes}
     keep = {axis for axis in names if len({axes.get(axis) for axes, _, _ in cells}) > 1}
     if term.metric in MATRICES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
@@ -15,8 +15,9 @@ from carryover.errors import DataError
 from carryover.rows import Row
 
 RELEASED = "original"  # preset of the released results
+BY_TEST = (RELEASED, "published")  # presets whose protocol chooses a cut on test images
 BASELINE_CUT = -1
-CLUSTERED = ("agglomerative", "finetune", 0)  # published: method, images, and all of them
+CLUSTERED = ("agglomerative", "finetune")  # published: method, and images
 
 
 class Key(NamedTuple):
@@ -52,12 +53,14 @@ class Runs:
         test, train: accuracies of the cut study.
         ari: adjusted Rand index of a layer's clusters by repeat.
         released: they are the originals' released results.
+        validation: accuracies that cuts are chosen by; none where test accuracies choose.
     """
 
     test: dict[Key, Cell]
     train: dict[Key, Cell]
     ari: dict[Layer, dict[int, float]]
     released: bool
+    validation: dict[Key, Cell] = field(default_factory=dict)
 
     def pairs(self) -> list[str]:
         return sorted({key.pair for key in self.test})
@@ -110,11 +113,26 @@ class Runs:
         Raises:
             NotRun: fewer than two repeats in common.
         """
+        repeats = self._common(keys)
+        return np.array([[self.test[key].values[r] for r in repeats] for key in keys])
+
+    def choosing(self, keys: Sequence[Key]) -> Float[np.ndarray, "cells repeats"]:
+        """Accuracies to choose among cells by, as in `table`: see `chosen_on`."""
+        found = self.validation or self.test
+        repeats = self._common(keys)
+        return np.array([[found[key].values[r] for r in repeats] for key in keys])
+
+    @property
+    def chosen_on(self) -> str:
+        """Which images choose a cut: ``validation``, or ``test`` where the protocol has it so."""
+        return "validation" if self.validation else "test"
+
+    def _common(self, keys: Sequence[Key]) -> list[int]:
         self.need(keys)
-        repeats = sorted(set.intersection(*(set(self.test[key].values) for key in keys)))
+        repeats = set.intersection(*(set(self.test[key].values) for key in keys))
         if len(repeats) < 2:
             raise NotRun(f"two repeats in common of {described(keys)}")
-        return np.array([[self.test[key].values[r] for r in repeats] for key in keys])
+        return sorted(repeats)
 
     def images(self, keys: Iterable[Key]) -> dict[str, int]:
         """Images that each setting was tested on."""
@@ -167,26 +185,30 @@ def gather(rows: Iterable[Row]) -> Runs:
     Raises:
         DataError: two values for one repeat, or released and other rows together.
     """
-    test: dict[Key, Cell] = {}
-    train: dict[Key, Cell] = {}
+    accuracies: dict[str, dict[Key, Cell]] = {"test": {}, "train": {}, "validation": {}}
     ari: dict[Layer, dict[int, float]] = {}
     rows = [row for row in rows if not {"lr", "trial"} & row.cell.keys()]
     clusters = [row for row in rows if row.study == "clusters" and row.metric == "ari"]
     for row in rows:
-        if row.study == "cuts" and row.metric == "accuracy" and row.split in ("test", "train"):
+        if row.study == "cuts" and row.metric == "accuracy" and row.split in accuracies:
             key = Key(row.cell["pair"], row.item, row.cell["fraction"], row.cell["cut"])
-            cell = (test if row.split == "test" else train).setdefault(key, Cell({}, row.n))
-            _add_(cell.values, row)
+            _add_(accuracies[row.split].setdefault(key, Cell({}, row.n)).values, row)
     for row in clusters:
         number = str(row.cell["layer"]).removeprefix("conv")
-        kind = (row.cell["method"], row.cell["images"], row.cell.get("samples", 0))
+        kind = (row.cell["method"], row.cell["images"])
         if kind == CLUSTERED and number.isdigit():
             layer = Layer(row.cell["pair"], row.cell["fraction"], int(number) + 1)
             _add_(ari.setdefault(layer, {}), row)
     released = {row.preset == RELEASED for row in rows}
     if len(released) > 1:
         raise DataError("expected released rows or others, got both; decide claims for each alone")
-    return Runs(test, train, ari, released == {True})
+    test, validation = accuracies["test"], accuracies["validation"]
+    lacking = any(
+        key not in validation or not cell.values.keys() <= validation[key].values.keys()
+        for key, cell in test.items()
+    )
+    by_test = lacking or any(row.preset in BY_TEST for row in rows)
+    return Runs(test, accuracies["train"], ari, released == {True}, {} if by_test else validation)
 
 
 def _add_(values: dict[int, float], row: Row) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from carryover.claims.published import ALPHA
 from carryover.claims.runs import NotRun, Runs
 from carryover.errors import listed
 from carryover.measure.combined import student
@@ -107,20 +108,22 @@ class Finding:
 
 
 def from_checks(checks: Sequence[Check], test: str, notes: Sequence[str] = ()) -> Finding:
-    """All checks have to hold; one that fails beyond its interval settles it.
+    """All checks have to hold; one that fails beyond chance settles it.
 
-    The headline is the check that settles it, else the first that fails, else the first.
+    That all hold needs no correction; that one of several fails does, by their number. The headline
+    is the first that fails beyond its interval, else the first that fails, else the first.
     """
-    refuted = [check for check in checks if check.decided and not check.holds]
     failing = [check for check in checks if not check.holds]
+    refuted = [check for check in failing if check.decided]
+    against = min(1.0, len(checks) * min((check.p or 0.0 for check in refuted), default=1.0))
     head = (refuted or failing or list(checks))[0]
-    against = [check.p for check in refuted if check.p is not None]
     chances = [check.p for check in checks if check.p is not None]
-    p = min(1.0, min(against) * len(checks)) if against else max(chances, default=None)
+    counted = any(check.p is None for check in refuted)
+    p = against if refuted and not counted else max(chances, default=None)
     return Finding(
         head.interval,
         not failing,
-        bool(refuted) or all(check.decided for check in checks),
+        against < ALPHA or (not failing and all(check.decided for check in checks)),
         test,
         "; ".join([*(check.text() for check in checks), *notes]),
         head.wanted,

@@ -141,10 +141,10 @@ def over_channels(
     """The best and the mean score of a layer's channels.
 
     Args:
-        channel_in_scores: as published: scores times 100, and both numbers taken over the pairs
-            (channel id, score), so that the id of the last channel is the least "best" there is
-            and the "mean" of a single channel 0 is half of its score.
+        channel_in_scores: as published: both numbers taken over the pairs (channel id, score in
+            per cent), so that the id of the last channel is the least "best" there is and the
+            "mean" of a single channel 0 is half of its score. Given as a fraction here too.
     """
     if channel_in_scores:
-        scores = torch.cat([torch.arange(len(scores)).to(scores), 100 * scores])
+        scores = torch.cat([torch.arange(len(scores)).to(scores) / 100, scores])
     return float(scores.max()), float(scores.mean())

@@ -98,7 +98,12 @@ def _largest(limits: Iterable[int]) -> int:
 
 def clustered(scores: ClusterScores, method: str, images: str, fraction: float) -> int:
     """How many images of a subset a method clustered, by the largest number of samples."""
-    limit = _largest(place.samples for place in scores.values if place.method == method)
+    subset = (method, images, fraction)
+    limit = _largest(
+        place.samples
+        for place in scores.values
+        if (place.method, place.images, place.fraction) == subset
+    )
     return scores.images[images, limit, fraction]
 
 

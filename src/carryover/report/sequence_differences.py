@@ -23,7 +23,14 @@ from carryover.report.sequence_intervals import (
     total,
     weights,
 )
-from carryover.report.sequence_scores import Run, Scores, matrix, seeds, untrained
+from carryover.report.sequence_scores import (
+    Run,
+    Scores,
+    matrix,
+    seedless,
+    seeds,
+    untrained,
+)
 
 FARTHEST = 9.0  # deviations; p is 2e-19 there
 HALVINGS = 40
@@ -84,7 +91,7 @@ def difference(scores: Scores, run: Run, other: Run, name: str) -> Difference | 
 
 
 def _seed(scores: Scores, run: Run, seed: int) -> int:
-    return seeds(scores, run)[0] if untrained(scores, run) else seed
+    return seeds(scores, run)[0] if seedless(scores, run) else seed
 
 
 def _by_image(
@@ -115,9 +122,9 @@ def _by_image(
 
 
 def _shared(scores: Scores, run: Run, other: Run) -> list[int]:
-    """Seeds of both; what never trains has any."""
-    trained = [each for each in (run, other) if not untrained(scores, each)]
-    found = [set(seeds(scores, each)) for each in trained] or [{seeds(scores, run)[0]}]
+    """Seeds of both; where nothing is drawn it has any."""
+    drawn = [each for each in (run, other) if not seedless(scores, each)]
+    found = [set(seeds(scores, each)) for each in drawn] or [{seeds(scores, run)[0]}]
     return sorted(set.intersection(*found))
 
 

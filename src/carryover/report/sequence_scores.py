@@ -20,6 +20,7 @@ METHODS = (  # in the order that they stand in
     *("wise-ft", "wise-at-test", "running-mean", "running-mean-wise"),
     *("moving-average", "ema", "task-mean"),
 )
+SEEDLESS = (ZERO_SHOT, "ncm", "ridge")  # draw nothing: every seed has the same numbers
 
 
 class Run(NamedTuple):
@@ -185,10 +186,15 @@ def untrained(scores: Scores, run: Run) -> bool:
     return {at.after for at in _tested(scores, run, "accuracy")} == {0}
 
 
+def seedless(scores: Scores, run: Run) -> bool:
+    """Whether nothing of a run is drawn, so that its seeds are one run and tell no scatter."""
+    return run.method in SEEDLESS or untrained(scores, run)
+
+
 def seeds(scores: Scores, run: Run) -> list[int]:
-    """The seeds of a run's test accuracies; of what never trains the first, all being the same."""
+    """The seeds of a run's test accuracies; where nothing is drawn the first, all being alike."""
     found = sorted({seed for each in _tested(scores, run, "accuracy").values() for seed in each})
-    return found[:1] if untrained(scores, run) else found
+    return found[:1] if seedless(scores, run) else found
 
 
 def matrix(scores: Scores, run: Run, seed: int, metric: str = "accuracy") -> Matrix:

@@ -16,8 +16,8 @@ from carryover.report.sequence_scores import (
     Scores,
     by_order,
     runs,
+    seedless,
     seeds,
-    untrained,
 )
 from carryover.report.sequence_tables import NAMED, by_class, over
 from carryover.report.tables import percent
@@ -71,7 +71,7 @@ def reading(scores: Scores, encoder: str, settings: Sequence[str]) -> str:
     orders = "; ".join(f"order {order}: {', '.join(sets)}" for order, sets in scores.orders.items())
     known = runs(scores)
     several = max(
-        (len(seeds(scores, run)) for run in known if not untrained(scores, run)), default=1
+        (len(seeds(scores, run)) for run in known if not seedless(scores, run)), default=1
     )
     parts = [
         f"Preset {scores.preset}: {encoder} is fine-tuned on one set after another and tested on "

@@ -17,9 +17,9 @@ from carryover.report.sequence_scores import (
     matrix,
     numbers,
     runs,
+    seedless,
     seeds,
     sizes,
-    untrained,
 )
 from carryover.report.tables import Table, percent, to_csv
 
@@ -73,7 +73,7 @@ def _told(found: Interval | None, signed: bool = False) -> str:
 
 
 def _seeds(scores: Scores, run: Run) -> str:
-    return DASH if untrained(scores, run) else str(len(seeds(scores, run)))
+    return DASH if seedless(scores, run) else str(len(seeds(scores, run)))
 
 
 def tested(scores: Scores, run: Run) -> int:
@@ -83,7 +83,7 @@ def tested(scores: Scores, run: Run) -> int:
 
 def over(scores: Scores, shown: Sequence[Run]) -> str:
     """What intervals are over, with the number of seeds."""
-    counts = sorted({len(seeds(scores, run)) for run in shown if not untrained(scores, run)})
+    counts = sorted({len(seeds(scores, run)) for run in shown if not seedless(scores, run)})
     if counts in ([], [1]):
         return "test images (1 seed)"
     return f"test images and {' or '.join(map(str, counts))} seeds"
@@ -130,7 +130,8 @@ def differences(scores: Scores, found: Sequence[Gain], reference: str) -> Table:
             else f"test images{how}"
         )
         + ". p after Holm's correction over the methods and orders of a column"
-        + (", of the paired t test over seeds." if several else ".")
+        + (", of the paired t test over seeds" if several else "")
+        + ("; where neither draws anything, over test images." if several else ".")
     )
     return Table(title, header, lines)
 

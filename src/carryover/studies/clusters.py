@@ -48,7 +48,7 @@ from carryover.pretrain import supervised
 from carryover.report.tables import to_csv
 from carryover.rows import Row, write_rows
 from carryover.scratch import Scratch, alone
-from carryover.subsets import Part, load_part, refuse_fractions, subset
+from carryover.subsets import Part, Sizes, load_part, sizes_of, subset
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -89,7 +89,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     parts: dict[str, Part] = {
         name: load_part(params, name, card, network, device) for name in study.images
     }
-    refuse_fractions(study, parts)
+    sizes = sizes_of(study, parts)
     made_from = {
         "params": context.params,
         "source": context.source,
@@ -112,7 +112,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         threadpool_limits(1),
     ):
         done = scratch.cells()
-        waiting = [cell for cell in own(cells(study)) if cell.name not in done]
+        several = cells(study, sizes)
+        waiting = [cell for cell in own(several) if cell.name not in done]
         started = time.monotonic()
         with run.progress(context.stage, len(done) + len(waiting), len(done)) as advance:
             for method in study.methods:
@@ -124,7 +125,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
                     scratch.add(cell.name, scores)
                     done[cell.name] = scores
                     advance()
-        end_round(sum(cell.name not in done for cell in cells(study)))
+        end_round(sum(cell.name not in done for cell in several))
         points = tsne_csv(params, network, parts, device)
         seconds = time.monotonic() - started
         rows = [
@@ -140,7 +141,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
                 data=data[cell.images],
                 **made_from,
             )
-            for cell in cells(study)
+            for cell in several
             for layer, n, values in done[cell.name]
             for metric, value in values.items()
         ]
@@ -168,14 +169,20 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         run.log(context.stage, {"cells": len(waiting), "seconds": seconds, **about})
 
 
-def cells(study: Clusters) -> list[Cell]:
-    """All clusterings; only K-means has numbers of samples."""
+def cells(study: Clusters, sizes: Sizes) -> list[Cell]:
+    """All clusterings; only K-means has limits, and those that leave no image out are one."""
     return [
         Cell(method, images, fraction, repeat, samples)
         for method, images in product(study.methods, study.images)
         for fraction, repeats in zip(study.fractions, study.repeats, strict=True)
         for repeat in range(repeats)
-        for samples in (study.num_samples if method == "kmeans" else (0,))
+        for samples in (
+            dict.fromkeys(
+                limit if limit < sizes[images, fraction] else 0 for limit in study.num_samples
+            )
+            if method == "kmeans"
+            else (0,)
+        )
     ]
 
 

@@ -140,7 +140,7 @@ def reading(
     faults = {
         "count_diagonal": "pairs of an image with itself count as found",
         "inverse_assignment": "cluster accuracy reads the assignment backwards",
-        "channel_in_scores": "best and mean run over channel ids and scores times 100",
+        "channel_in_scores": "best and mean run over channel ids, as hundredths, and scores",
     }
     on = [meaning for name, meaning in faults.items() if getattr(study, name)]
     return (

@@ -45,6 +45,8 @@ BASELINE_CUT = -1  # as the released files have it
 RUNS = Path("reports/cuts/runs")
 KEPT_REPEATS = 3  # of the largest fraction, whose networks are kept
 STACKED_VALUES = 2**27  # numbers of one activation of networks trained together: 0.5 GB
+HEADS_TOGETHER = 4  # on a CPU; where batches are larger than HEAD_BATCH one by one is faster
+HEAD_BATCH = 512
 
 Cell = tuple[float, int, int]  # fraction, cut, repeat
 Numbers = list[tuple[str, str, float, int]]  # split, metric, value, n
@@ -192,23 +194,28 @@ def units(
 ) -> list[tuple[Cell, ...]]:
     """Cells of one cut, those that are faster together in one unit.
 
-    On a CPU only heads on a frozen network are (measured: ``benchmarks/cuts.py``). On a GPU as
-    many networks as a convolution's output has room for, to launch fewer small kernels; how many
-    would be fastest there has not been measured.
+    On a CPU only heads on a frozen network that take small batches are (measured:
+    ``benchmarks/cuts.py``), a few at a time, so that every core has some. On a GPU as many networks
+    as a convolution's output has room for, to launch fewer small kernels; how many would be
+    fastest there has not been measured.
     """
     cut = waiting[0][1]
+    on_cpu = task.images.device.type == "cpu"
     head_only = RULES[item].freeze and cut == len(layer_groups(task.start)) - 1
-    alone = task.images.device.type == "cpu" and not head_only
-    if alone or study.validation_images != "all" or study.lr != study.lr_kept:
+    if (on_cpu and not head_only) or study.validation_images != "all" or study.lr != study.lr_kept:
         return [(cell,) for cell in waiting]
     channels = max(p.shape[0] for p in task.start.parameters() if p.dim() == 4)
-    widest = channels * prefix.values[0, 0].numel()
     found = []
     for fraction, group in groupby(waiting, key=lambda cell: cell[0]):
-        images = min(study.batch_size, int(fraction * len(task.labels)))
-        members = max(1, STACKED_VALUES // (images * widest))
-        listed = list(group)
-        found += [tuple(listed[i : i + members]) for i in range(0, len(listed), members)]
+        images = max(1, int(fraction * task.parts["train"].stop))
+        batch = min(study.batch_size, images)
+        if on_cpu:
+            room = STACKED_VALUES // (images * prefix.values[0].numel())
+            members = min(HEADS_TOGETHER, room) if batch <= HEAD_BATCH else 1
+        else:
+            members = STACKED_VALUES // (batch * channels * prefix.values[0, 0].numel())
+        listed, step = list(group), max(1, members)
+        found += [tuple(listed[i : i + step]) for i in range(0, len(listed), step)]
     return found
 
 
