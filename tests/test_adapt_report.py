@@ -30,6 +30,7 @@ from carryover.studies import adapt_report
 from conftest import REPOSITORY, TINY
 
 RELEASED = REPOSITORY / "claims/released/adapt.csv"
+ENTRY = config.read(TINY).encoders["clip-nano"]
 
 
 @pytest.fixture(scope="module")
@@ -265,31 +266,35 @@ def test_partitions_with_the_studys_own_fault_are_not_called_correct(scores: Ada
 
 
 def test_the_text_names_seeds_and_faults(scores: AdaptScores) -> None:
-    plain = adapt_report.reading(study(), scores)
+    plain = adapt_report.reading(study(), scores, ENTRY)
     assert "over test images and 3 seeds" in plain
     assert "As published" not in plain
     faulty = study(softmax="batch", partition_fault="missing-class", decay_per="tensor")
-    text = adapt_report.reading(faulty, scores)
+    text = adapt_report.reading(faulty, scores, ENTRY)
     assert text.endswith(
         "As published: a class folder missing from 50 % on; a softmax over the batch before the "
         "loss; learning rates that fall from tensor to tensor."
     )
-    assert "unfreeze also trains" not in adapt_report.reading(study(items=("probe",)), scores)
-    assert "one seed says nothing" in adapt_report.reading(study(), from_rows(everything(1)))
+    assert "unfreeze also trains" not in adapt_report.reading(
+        study(items=("probe",)), scores, ENTRY
+    )
+    assert "one seed says nothing" in adapt_report.reading(study(), from_rows(everything(1)), ENTRY)
 
 
 def test_a_solver_that_stopped_before_it_converged_is_told(scores: AdaptScores) -> None:
-    assert "converged" not in adapt_report.reading(study(), scores)
+    assert "converged" not in adapt_report.reading(study(), scores, ENTRY)
     for ended, told in (((1.0, 1.0, 1.0), ""), ((1.0, 0.0, 1.0), "in 1 of 3 fits.")):
         by_seed = {("probe-logistic", 0.5, "converged"): dict(enumerate(ended))}
-        text = adapt_report.reading(study(), replace(scores, trained=scores.trained | by_seed))
+        text = adapt_report.reading(
+            study(), replace(scores, trained=scores.trained | by_seed), ENTRY
+        )
         assert ("It stopped before it converged" in text) == bool(told)
         assert told in text
 
 
 def test_the_text_names_passes_and_rates_at_the_ends_of_their_lists(scores: AdaptScores) -> None:
     lists = {"probe": (0.001, 0.01), "unfreeze": (0.0001, 0.001), "llrd": (0.0001, 0.001, 0.01)}
-    told = adapt_report.reading(study(lrs=lists), scores)
+    told = adapt_report.reading(study(lrs=lists), scores, ENTRY)
     # 60 updates of 16: 7 batches are one pass over 100 images, 63 over 1000
     assert "are 8.6 passes over the images of 10 % and 1.0 over those of 100 %. Under one" in told
     assert (
@@ -298,12 +303,13 @@ def test_the_text_names_passes_and_rates_at_the_ends_of_their_lists(scores: Adap
         "of its list for probe (3), where others may do better."
     ) in told
     assert "llrd (" not in told
-    inner = adapt_report.reading(study(lrs=dict.fromkeys(lists, (0.0001, 0.001, 0.01))), scores)
+    finer = study(lrs=dict.fromkeys(lists, (0.0001, 0.001, 0.01)))
+    inner = adapt_report.reading(finer, scores, ENTRY)
     assert "No rate that was chosen is at an end of its list." in inner
-    plain = adapt_report.reading(study(max_updates=0, batch_size=8), scores)
+    plain = adapt_report.reading(study(max_updates=0, batch_size=8), scores, ENTRY)
     assert "passes over" not in plain
     assert "its list" not in plain
-    small = adapt_report.reading(study(batch_size=32), scores)
+    small = adapt_report.reading(study(batch_size=32), scores, ENTRY)
     assert "1.9 over those of 100 %." in small
     assert "Under one pass" not in small
 
@@ -321,10 +327,10 @@ def test_zero_shot_on_the_other_sets_alone_is_all_that_a_set_without_words_needs
     assert found == less
     scores = from_rows(less)
     assert list(scores.before) == ["shapes", "letters"]
-    told = adapt_report.reading(study(), scores)
+    told = adapt_report.reading(study(), scores, ENTRY)
     assert "The encoder knows no text for the classes of digits, so that zero-shot is on" in told
     assert "zero-shot takes" not in told
-    assert "knows no text" not in adapt_report.reading(study(), from_rows(everything()))
+    assert "knows no text" not in adapt_report.reading(study(), from_rows(everything()), ENTRY)
 
 
 def unnamed(*without: str) -> AdaptScores:

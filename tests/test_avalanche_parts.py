@@ -56,7 +56,7 @@ def test_the_summed_importance_is_the_square_of_the_summed_gradient() -> None:
     with torch.no_grad():
         net.weight += 0.1
     summed.before_backward(strategy)
-    assert strategy.loss.item() == pytest.approx(0.5 * 0.01 * float(importance.mean()), rel=1e-4)
+    assert strategy.loss.item() == pytest.approx(0.5 * 0.01 * float(importance.sum()), rel=1e-4)
 
 
 class _Strategy:

@@ -19,8 +19,8 @@ import torch
 from carryover import cli, run
 from carryover.errors import DataError
 from carryover.files import write_text
+from carryover.reproduce import alone_with_parameters
 from carryover.rows import Row
-from carryover.scratch import alone
 from carryover.studies import cuts
 from conftest import ABSENT, SRC, Checkout
 from image_files import encoded, picture, pictures, write_folder, write_parquet
@@ -474,18 +474,25 @@ def test_parameters_edited_while_another_stage_runs_leave_no_new_results(
 
 def test_two_reproduce_at_once_are_refused(carryover: Cli, tiny: Checkout) -> None:
     before = tiny.files()
-    with alone("reproduce.lock", "`carryover reproduce`"):
-        refused(
-            carryover("reproduce"),
-            f"expected to be the only `carryover reproduce` here, process {os.getpid()} is running",
-            "wait for it or stop it",
-        )
+    with alone_with_parameters():
+        for arguments in (["reproduce"], ["reproduce", "--preset", "lab"], ["preset", "lab"]):
+            refused(
+                carryover(*arguments),
+                "expected to be the only `carryover reproduce` or change of preset here, process "
+                f"{os.getpid()} is running",
+                "wait for it or stop it",
+            )
     assert tiny.files() == before
 
 
-@pytest.mark.parametrize("arguments", [("reproduce", "cutz"), ("report", "--only", "cutz")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("reproduce", "cutz"), ("reproduce", "cutz", "--preset", "lab"), ("report", "--only", "cutz")],
+)
 def test_an_unknown_study_is_refused(carryover: Cli, tiny: Checkout, arguments: list[str]) -> None:
+    before = tiny.files()
     refused(carryover(*arguments), "expected ", "cuts", "got 'cutz'")
+    assert tiny.files() == before
 
 
 # --- device ------------------------------------------------------------------------------------

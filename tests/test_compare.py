@@ -38,6 +38,16 @@ def up_to(absolute: float, relative: float) -> list[Tolerance]:
 # --- compare -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "task_accuracy", "mixed_accuracy"])
+def test_one_image_more_is_within_chance_for_every_accuracy(metric: str) -> None:
+    one = compare(group([0.5], 0, metric, 100), group([0.51], 0, metric, 100), up_to(0.0, 0.0))
+    assert not only(one).significant
+    three = compare(
+        group([0.5] * 3, 0, metric, 100), group([0.51] * 3, 0, metric, 100), up_to(0.0, 0.0)
+    )
+    assert not only(three).significant
+
+
 def test_equal_rows_in_another_order_have_no_change() -> None:
     rows = group([0.5, 0.6]) + group([0.7, 0.8], cut=1)
     comparison = compare(rows, rows[::-1], up_to(0.0, 0.0))

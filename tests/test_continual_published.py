@@ -65,7 +65,8 @@ def start(
     tree["sequence"]["curves"]["mix_after"] = [2]
     tree["sequence"]["lr_factors"] = None
     for entry in tree["encoders"].values():
-        entry["datasets"] = ["food-101", "few"] if entry["normalise"] is False else ["few"]
+        food = entry["normalise"] is False and "food-101" in entry["datasets"]
+        entry["datasets"] = ["food-101", "few"] if food else ["few"]
         if entry is tree["encoders"][tree["sequence"]["encoder"]]:
             entry["datasets"] = ["few", "mnist"]
         if entry["source"] == "flava":

@@ -297,6 +297,12 @@ def test_a_lock_that_is_no_yaml_is_told(whole: Checkout) -> None:
     Path("dvc.lock").write_text("stages: [")
     bad, _ = found()
     assert "dvc.lock: expected YAML" in doctor.examine(verify=True, fix=False)[0]
+    for text in ("stages: [1]", "stages: {a: 3}", "stages: {a: {outs: [{path: data/x}]}}"):
+        Path("dvc.lock").write_text(text)
+        assert "dvc.lock: expected stages with outs" in doctor.examine(verify=True, fix=False)[0]
+    outside = "stages: {a: {outs: [{path: data/../../etc, md5: x}]}}"
+    Path("dvc.lock").write_text(outside)
+    assert "dvc.lock: expected results below data/" in doctor.examine(verify=True, fix=True)[0]
     assert not [line for line in bad if "data/" in line]
 
 

@@ -126,11 +126,7 @@ def reproduce(
         raise KitError(
             f"--data: expected a folder, got {data!r}; name or mount the one with the sets"
         )
-    if preset or data:
-        from carryover import presets
-
-        print(presets.apply(preset, "", data), file=sys.stderr)
-    raise typer.Exit(work(studies or [], fresh=fresh, once=once))
+    raise typer.Exit(work(studies or [], fresh=fresh, once=once, preset=preset, data=data))
 
 
 @app.command()
@@ -161,7 +157,10 @@ def preset(
         raise typer.Exit(0 if equal else 1)
     if not name:
         raise KitError(f"preset: expected one of {', '.join(presets.names())}, or --check")
-    print(presets.apply(name, study))
+    from carryover.reproduce import alone_with_parameters
+
+    with alone_with_parameters():
+        print(presets.apply(name, study))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from carryover.config import reader
+from carryover.errors import ConfigError, listed
 from carryover.files import write_bytes
 
 CACHE = Path(".dvc/cache/files/md5")
@@ -44,15 +45,28 @@ def locked() -> list[Out]:
     """What the lock file says of the results that DVC's cache holds.
 
     Raises:
-        ConfigError: the lock file is no YAML.
+        ConfigError: the lock file is no YAML, or not as DVC writes it.
     """
     stages: Mapping[str, Any] = reader.load(LOCK).get("stages", {})
-    return [
-        Out(Path(out["path"]), name, out["md5"])
-        for name, stage in stages.items()
-        for out in stage.get("outs", [])
-        if out["path"].startswith(DATA)
-    ]
+    try:
+        found = [
+            Out(Path(out["path"]), name, str(out["md5"]))
+            for name, stage in stages.items()
+            for out in stage.get("outs", [])
+            if out["path"].startswith(DATA)
+        ]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{LOCK}: expected stages with outs that have a path and an md5, got another form "
+            f"({error!r}); `git checkout {LOCK}` restores it"
+        ) from error
+    outside = [str(out.path) for out in found if ".." in out.path.parts]
+    if outside:
+        raise ConfigError(
+            f"{LOCK}: expected results below {DATA}, got {listed(outside)}; `git checkout {LOCK}` "
+            "restores it"
+        )
+    return found
 
 
 def object_of(md5: str) -> Path:

@@ -249,14 +249,14 @@ def prune(params: config.Params) -> list[str]:
     """Remove lock entries and result folders of items that the parameters no longer list."""
     listed_now = set(expanded(params))
     document = _lock()
-    stages = document.get("stages", {})
+    stages = document.get("stages") or {}
     removed = [n for n in stages if n.split("@")[0] in STAGES and n not in listed_now]
     for name in removed:
         del stages[name]
     if removed:
-        from dvc.utils.serialize import dump_yaml
+        from dvc.utils.serialize import dumps_yaml
 
-        dump_yaml(LOCK, document)
+        write_text(LOCK, dumps_yaml(document))
     for name, stage in STAGES.items():
         places = [Path(place).parent for place in (stage.results, *stage.beside) if place]
         for folder in [folder for place in places for folder in place.glob("*/")]:

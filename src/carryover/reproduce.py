@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from carryover import afresh, run
+from carryover import afresh, presets, run
 from carryover.config import params as config
 from carryover.errors import ConfigError, KitError, listed
 from carryover.prepare import SETS, find
@@ -30,13 +31,16 @@ BUSY = ("Unable to acquire lock", "is busy, it is being blocked")  # DVC's words
 GRACE_SECONDS = 10.0  # between asking DVC to stop and killing it
 
 
-def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
+def reproduce(
+    studies: Sequence[str], fresh: bool, once: bool, preset: str = "", data: str = ""
+) -> int:
     """Run all stages, or those of some studies; compare; print.
 
     Args:
         fresh: run every stage, also those whose results are up to date; of all studies the same
             command goes on with a run that was stopped.
         once: with `fresh`, only if these parameters were not finished here before.
+        preset, data: written into ``params.yaml`` first (`presets.apply`), where anything is given.
     Returns:
         Exit code: 0, or 1 when results of unchanged parameters differ significantly from HEAD's,
         or verdicts on claims from the accepted ones.
@@ -44,13 +48,15 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
         KitError: faulty parameters, an unknown study, another `reproduce` at work, or what a
             stage refused.
     """
-    params = config.read(PARAMS)
     for study in studies:
         if study not in REPORTS:
             raise ConfigError(f"reproduce: expected a study of {listed(REPORTS)}, got {study!r}")
     if run.chosen_device() == "cuda":
         run.device("cuda")
-    with alone("reproduce.lock", "`carryover reproduce`"):
+    with alone_with_parameters():
+        if preset or data:
+            print(presets.apply(preset, "", data), file=sys.stderr)
+        params = config.read(PARAMS)
         fresh = fresh and not (once and afresh.is_finished())
         started = time.monotonic()
         if not fresh:
@@ -71,6 +77,11 @@ def reproduce(studies: Sequence[str], fresh: bool, once: bool) -> int:
             _run_dvc(params, [], fresh)
             afresh.finish()
         return tell(params, time.monotonic() - started)
+
+
+def alone_with_parameters() -> contextlib.AbstractContextManager[None]:
+    """Held while the pipeline works with ``params.yaml``, and while a preset replaces it."""
+    return alone("reproduce.lock", "`carryover reproduce` or change of preset")
 
 
 def stale_sets(params: config.Params) -> list[str]:

@@ -133,7 +133,7 @@ STAGES = {
         ADAPT_GRID,
         ("data/predictions/adapt/{item}", "data/checkpoints/adapt/{item}"),
     ),
-    "adapt-report": Stage("carryover.studies.adapt_report", ("adapt",)),
+    "adapt-report": Stage("carryover.studies.adapt_report", ("adapt", "encoders")),
     "continual": Stage(
         "carryover.studies.continual",
         ("seed", "continual"),

@@ -232,8 +232,8 @@ class Summed:
     """The published hand-written consolidation: importance is the square of the summed gradient.
 
     After an experience the gradients of all its batches are added up and squared, where EWC adds up
-    squares. The penalty is weight * mean over earlier experiences of the sum, over parameter
-    tensors, of mean(importance * (value - old value)^2).
+    squares. The penalty is weight * the sum over earlier experiences and all parameters of
+    importance * (value - old value)^2.
     """
 
     def __init__(self, weight: float, criterion: nn.Module) -> None:
@@ -247,8 +247,8 @@ class Summed:
         penalty = torch.zeros((), device=strategy.device)
         for parts in self.earlier:
             for name, (importance, old) in parts.items():
-                penalty = penalty + (importance * (values[name] - old).square()).mean()
-        strategy.loss += self.weight * penalty / len(self.earlier)
+                penalty = penalty + (importance * (values[name] - old).square()).sum()
+        strategy.loss += self.weight * penalty
 
     def after_training_exp(self, strategy: Any, **_: Any) -> None:
         data = strategy.experience.dataset

@@ -200,7 +200,7 @@ def _tested(place: Place, x: Values, y: Values, n: int, level: float) -> tuple[I
     if not math.isfinite(difference):
         return Interval(math.nan, math.nan, math.nan), 0.0
     in_range = bool(min(x.min(), y.min()) >= 0 and max(x.max(), y.max()) <= 1)
-    is_accuracy = place[-1] == "accuracy" and n > 0 and in_range
+    is_accuracy = "accuracy" in place[-1] and n > 0 and in_range
     if len(x) > 1:
         step = 1 / n if is_accuracy else 0.0
         return paired_difference(y, x, level, step), paired_p(y, x, step)

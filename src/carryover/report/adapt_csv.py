@@ -24,25 +24,27 @@ def cells_csv(scores: AdaptScores) -> str:
         lines.append([*untrained, round(value, 6), *bounds])
     for method in methods(scores):
         for partition, images in scores.images.items():
-            place = (*start, method, partition, images, len(scores.seeds))
-            for split, metric, n, interval in _numbers(scores, method, partition):
+            place = (*start, method, partition, images)
+            for split, metric, n, seeds, interval in _numbers(scores, method, partition):
                 bounds = ["", ""] if interval.low == interval.high else _bounds(interval)
-                lines.append([*place, split, metric, n, round(interval.value, 9), *bounds])
+                lines.append([*place, seeds, split, metric, n, round(interval.value, 9), *bounds])
     return to_csv(header, lines)
 
 
 def _numbers(
     scores: AdaptScores, method: str, partition: float
-) -> Iterator[tuple[str, str, object, Interval]]:
+) -> Iterator[tuple[str, str, object, int, Interval]]:
+    """Split, metric, test images, the seeds that have it (a diverged one has few), mean."""
     for (name, share_of, metric), values in scores.tested.items():
         if (name, share_of) == (method, partition):
             found = adapt_intervals.number(list(values.values()), metric)
             if metric == "accuracy":
                 found = adapt_intervals.accuracy(scores, method, partition)
-            yield "test", metric, scores.n, found
+            yield "test", metric, scores.n, len(values), found
     for (name, share_of, metric), values in scores.trained.items():
         if (name, share_of) == (method, partition):
-            yield "train", metric, "", adapt_intervals.number(list(values.values()), metric)
+            found = adapt_intervals.number(list(values.values()), metric)
+            yield "train", metric, "", len(values), found
 
 
 def gains_csv(scores: AdaptScores, compared: Sequence[Compared], means: Sequence[Compared]) -> str:

@@ -102,8 +102,12 @@ def reading(scores: Scores, settings: Sequence[str]) -> str:
         f"without ({trained}). Nearest and random: which entries an image is handed, and how many; "
         "every other arm differs from the plain one or from nearest in the one thing that its name "
         "says. All arms of a seed see the same training images in the same order.",
-        f"Square brackets: 95 % intervals over {over(scores, known)}"
-        + ("." if several > 1 else "; one seed says nothing about other seeds."),
+        f"Square brackets: 95 % intervals, of accuracies over {over(scores, known)}"
+        + (
+            ", of areas, steps, costs and differences over seeds on these images."
+            if several > 1
+            else "; one seed says nothing about other seeds."
+        ),
         " ".join(settings),
         diverged_said(scores).strip(),
     ]

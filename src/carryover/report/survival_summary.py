@@ -73,7 +73,9 @@ def reading(scores: Scores) -> str:
         "prompts, the sentences that it was pretrained with, or its own classifier), what a ridge "
         "probe reads from its features, and what their nearest neighbours say. 1 means that "
         "adapting cost nothing, 0 that nothing is left above chance. Models that are their start, "
-        "and those that reset every layer, are in the tables and not among most and least."
+        "those that reset every layer, and truncated ones, whose layers are the start's, are in "
+        "the tables and not among most and least. Intervals are over seeds alone, on the same "
+        "images: neither other images nor the choice of most and least are in them."
     ]
     made = summarise(scores)
     for origin in origins(scores):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from carryover import run
 from carryover.config.adapt import Adapt
+from carryover.config.encoders import EncoderEntry
 from carryover.errors import DataError
 from carryover.files import write_json, write_text
 from carryover.report import (
@@ -72,10 +73,8 @@ RETENTION = (
 def stage(params: Params, item: str, context: run.Context) -> None:
     """Read the rows of every item in ``adapt.items`` and write the report's files."""
     study = params.adapt
-    rows = cells_listed(
-        [row for name in study.items for row in read_rows(rows_of(name))],
-        study,
-    )
+    every = [row for name in study.items for row in read_rows(rows_of(name))]
+    rows = cells_listed(every, study)
     scores = from_rows(rows, adapt_paired.read(map(predictions_of, study.items)))
     probes = adapt_gains.references(scores)
     gains = {over: adapt_gains.gains(scores, over) for over in probes}
@@ -86,19 +85,20 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     tables = [adapt_tables.accuracy_table(scores), *gained]
     tables += [adapt_tables.changes_table(scores, changes)] if changes else []
     tables += [*retained, adapt_tables.calibration_table(scores)]
-    text = f"{reading(study, scores)}\n\n{answer(scores, means, changes, folders_of(study))}"
+    text = reading(study, scores, params.encoders[study.encoder])
+    text += f"\n\n{answer(scores, means, changes, folders_of(study))}"
     drawn = list(figures_of(scores, folders_of(study)))
     context.refuse_edited()
     write_json(FOLDER / "summary.json", summarise(scores, gains[PROBE], means[PROBE], changes))
     write_text(FOLDER / "adapt.csv", adapt_csv.cells_csv(scores))
-    every = [[each for over in probes for each in made[over]] for made in (gains, means)]
-    write_text(FOLDER / "gains.csv", adapt_csv.gains_csv(scores, *every))
+    both = [[each for over in probes for each in made[over]] for made in (gains, means)]
+    write_text(FOLDER / "gains.csv", adapt_csv.gains_csv(scores, *both))
     write_text(FOLDER / "retention.csv", adapt_csv.retention_csv(scores))
     write_tables("adapt", f"# Adapt\n\n{text}\n", tables)
-    told = f"{GAINS} {_of_differences(scores)}"
-    write_tables("gains", f"# Gains over the frozen probe\n\n{told}\n", gained)
-    told = f"{RETENTION} {_of_differences(scores)}"
-    write_tables("retention", f"# How much zero-shot transfer was kept\n\n{told}\n", retained)
+    over = _of_differences(scores)
+    write_tables("gains", f"# Gains over the frozen probe\n\n{GAINS} {over}\n", gained)
+    title = "# How much zero-shot transfer was kept"
+    write_tables("retention", f"{title}\n\n{RETENTION} {over}\n", retained)
     for name, figure in drawn:
         figures.save(figure, FOLDER / name)
 
@@ -135,12 +135,11 @@ def cells_listed(rows: Sequence[Row], study: Adapt) -> list[Row]:
             seed = partition = None
         return row.item, cell["encoder"], cell["method"], partition, seed
 
+    own = (study.dataset, "test", "accuracy")
     tested = {
         place(row)
         for row in rows
-        if (
-            (row.split, row.metric) == ("test", "accuracy") and row.cell["dataset"] == study.dataset
-        )
+        if (row.cell["dataset"], row.split, row.metric) == own
         or row.cell["method"] == ZERO_SHOT  # on other sets alone where words are not known
     }
     for item, encoder, method, partition, seed in sorted(wanted - tested, key=str):
@@ -178,11 +177,10 @@ def write_tables(stem: str, reading: str, tables: Sequence[Table]) -> None:
     write_text(FOLDER / f"{stem}.tex", "\n".join(map(latex, parts)))
 
 
-def reading(study: Adapt, scores: AdaptScores) -> str:
+def reading(study: Adapt, scores: AdaptScores, entry: EncoderEntry) -> str:
     """How to read the tables: what was adapted how, intervals, which faults are on."""
     said = (_methods(study, scores), _training(study, scores), _budget(study, scores))
-    about = " ".join(said).rstrip()
-    parts = [about, _intervals(study, scores)]
+    parts = [" ".join(said).rstrip(), _intervals(study, scores)]
     on = {
         f"a class folder {FOLDERS.get(study.partition_fault)} from {share(study.fault_from)} on": (
             study.partition_fault != "none"
@@ -192,6 +190,8 @@ def reading(study: Adapt, scores: AdaptScores) -> str:
         "learning rates that fall from tensor to tensor": study.decay_per == "tensor",
         "a random head": study.head == "random",
         "learning rates that stay the same from update to update": study.schedule == "constant",
+        "pixels without the encoder's own normalisation": not entry.normalise,
+        "one prompt for all sets": entry.prompts == "generic",
     }
     faults = "; ".join(name for name, is_on in on.items() if is_on)
     return "\n\n".join([*parts, *([f"As published: {faults}."] if faults else [])])
