@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,24 @@ def test_verify_prints_json_alone(claims: Cli) -> None:
     code, out, _ = claims("verify", "--json", "--study", "adapt")
     assert code == 1
     assert [entry["evidence"] for entry in json.loads(out)["claims"]] == ["mini", "published"]
+
+
+def test_rows_that_a_quantity_did_not_foresee_leave_its_claim_alone_undecided(
+    claims: Cli,
+) -> None:
+    rows = [small.row("llrd", 0.6, seed) for seed in range(3)]
+    other = [
+        replace(each, cell=each.cell | {"partition": 0.2})
+        for item in ("llrd", "probe")
+        for each in [small.row(item, 0.5, seed) for seed in range(3)]
+    ]
+    rows += [small.row("probe", 0.5, seed) for seed in range(3)]
+    small.keep(Path(), rows + other)
+    code, out, _ = claims("verify", "--json")
+    (mini, _) = json.loads(out)["claims"]
+    assert (code, mini["verdict"]) == (1, "not run")
+    assert "does not fit these rows: " in mini["reason"]
+    assert "expected one value, got 2 over partition" in mini["reason"]
 
 
 def test_list_names_the_claims(claims: Cli) -> None:

@@ -273,6 +273,26 @@ def test_working_copy_is_used_again_and_other_code_in_it_told(box: Box) -> None:
 
 
 @on_linux
+def test_lock_of_a_killed_dvc_goes_and_that_of_another_container_stays(box: Box) -> None:
+    assert box.run("true")[0] == 0
+    rwlock = box.work / ".dvc/tmp/rwlock"
+    rwlock.write_text("{}")
+    with box.start("sleep", "20") as at_work:
+        for _ in range(100):  # until it has made its way to the command
+            if not rwlock.exists():
+                break
+            time.sleep(0.1)
+        assert not rwlock.exists()
+        rwlock.write_text("{}")
+        code, _, messages = box.run("true")
+        assert (code, "another container seems to be at work" in messages) == (0, True)
+        assert rwlock.exists()
+        os.killpg(at_work.pid, signal.SIGKILL)
+    assert box.run("true")[0] == 0
+    assert not rwlock.exists()
+
+
+@on_linux
 def test_copy_that_was_cut_short_is_made_again(box: Box) -> None:
     box.work.mkdir(parents=True)
     for name in ("dvc.yaml", ".copying"):

@@ -117,6 +117,21 @@ def state() -> dict[str, bytes]:
     }
 
 
+def aside() -> dict[str, bytes]:
+    """What was put aside, by where it lay."""
+    start = ".scratch/replaced/"
+    return {p.removeprefix(start): b for p, b in state().items() if p.startswith(start)}
+
+
+def test_a_second_result_is_put_beside_the_first(whole: Checkout) -> None:
+    path = Path("data/predictions/cuts/fr/b")
+    for text in (b"new", b"newer"):
+        path.write_bytes(text)
+        found(fix=True)
+    kept = {p: b for p, b in aside().items() if p.endswith("/b")}
+    assert kept == {str(path): b"new", "data/predictions/cuts/fr.1/b": b"newer"}
+
+
 def test_dvc_names_a_folder_as_the_doctor_does(whole: Checkout) -> None:
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.meta import Meta
@@ -168,21 +183,26 @@ def test_a_damaged_result_is_named_and_taken_from_the_cache(
     assert state() == damaged  # to look changes nothing
     bad, _ = found(fix=True)
     assert len(bad) == 1
-    assert bad[0].endswith("; taken from DVC's cache again")
+    assert bad[0].endswith(", and taken from DVC's cache again")
+    assert aside() == {p: b for p, b in damaged.items() if p.startswith(f"{folder}/")}
+    shutil.rmtree(".scratch/replaced")
     assert state() == before
     assert found() == ([], True)
 
 
 @pytest.mark.parametrize("name", list(FILES.values()), ids=list(FILES))
-def test_what_no_cache_holds_is_deleted_and_the_stage_that_makes_it_is_named(
+def test_what_no_cache_holds_is_put_aside_and_the_stage_that_makes_it_is_named(
     whole: Checkout, name: str
 ) -> None:
     before, folder = state(), Path(*Path(name).parts[:3])
     flipped(Path(name))
     shutil.rmtree(".dvc/cache")
+    damaged = {p: b for p, b in state().items() if p.startswith(f"{folder}/")}
     bad, _ = found(fix=True)
     stage = {"sets": "data", "models": "pretrain", "embeddings": "embed"}[folder.parts[1]]
-    assert bad[0].endswith(f"; deleted: `dvc repro {stage}@{folder.name}` makes it again")
+    assert bad[0].endswith(f": `dvc repro {stage}@{folder.name}` makes it again")
+    assert aside() == damaged
+    shutil.rmtree(".scratch/replaced")
     left = {
         path: content
         for path, content in before.items()
@@ -317,7 +337,7 @@ def test_a_list_that_leads_out_of_its_folder_writes_nothing_there(whole: Checkou
     Path("dvc.lock").write_text(json.dumps(lock))
     flipped(Path("data/sets/digits/manifest.json"))
     bad, _ = found(fix=True)
-    assert "deleted: `dvc repro data@digits` makes it again" in bad[0]
+    assert ": `dvc repro data@digits` makes it again" in bad[0]
     assert not list(Path().glob("x"))
 
 

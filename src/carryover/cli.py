@@ -192,16 +192,20 @@ def check() -> None:
 def doctor(
     verify: Annotated[bool, typer.Option("--verify", help="Check every digest.")] = False,
     fix: Annotated[
-        bool, typer.Option("--fix", help="With --verify: mend, or delete what can be made again.")
+        bool, typer.Option("--fix", help="With --verify: mend, or clear the way to make it again.")
     ] = False,
 ) -> None:
     """Check the environment, with --verify every digest too; exit 1 where something is bad.
 
     Digests are of results, models, embeddings, DVC's cache, the bank and snapshots.
     """
-    from carryover.doctor import examine
+    import contextlib
 
-    text, good = examine(verify=verify, fix=fix)
+    from carryover.doctor import examine
+    from carryover.reproduce import alone_with_parameters
+
+    with alone_with_parameters() if fix else contextlib.nullcontext():
+        text, good = examine(verify=verify, fix=fix)
     print(text)
     raise typer.Exit(0 if good else 1)
 

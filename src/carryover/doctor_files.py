@@ -131,15 +131,15 @@ def _is_whole(md5: str) -> bool:
 
 
 def _result_mended(folder: Path, out: Out | None, fix: bool) -> str:
-    """Take a damaged folder from DVC's cache, or delete it; what to say about it."""
+    """Take a damaged folder from DVC's cache, or leave its place empty; what to say about it."""
     if not fix:
         return "; `carryover doctor --verify --fix` mends it"
-    shutil.rmtree(folder)
+    aside = _moved_aside(folder)
     files = _cached(out) if out else None
     if files is None:
-        return f"; deleted: `dvc repro {_stage_of(folder)}` makes it again"
+        return f"; moved to {aside}: `dvc repro {_stage_of(folder)}` makes it again"
     _write(files)
-    return "; taken from DVC's cache again"
+    return f"; moved to {aside}, and taken from DVC's cache again"
 
 
 def _stage_of(folder: Path) -> str:
@@ -152,13 +152,23 @@ def _put_aside(out: Out) -> str:
     files = _cached(out)
     if files is None:
         return f": left as it is; `dvc repro {out.stage}` makes it again"
-    aside = run.scratch_root() / ASIDE / out.path
-    if aside.exists():
-        shutil.rmtree(aside)
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(out.path, aside)
+    aside = _moved_aside(out.path)
     _write(files)
     return f": moved to {aside}, and taken from DVC's cache again"
+
+
+def _moved_aside(path: Path) -> Path:
+    """Move a result out of the way, beside what was moved there before; where it is now.
+
+    Nothing is deleted: what could not be read may be whole, and what differs may be new.
+    """
+    aside, number = run.scratch_root() / ASIDE / path, 0
+    while aside.exists():
+        number += 1
+        aside = aside.with_name(f"{path.name}.{number}")
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(path, aside)
+    return aside
 
 
 def _write(files: Mapping[Path, str]) -> None:

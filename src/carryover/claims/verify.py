@@ -16,7 +16,7 @@ from carryover.claims.ledger import Claim, read
 from carryover.claims.runs import NotRun
 from carryover.claims.schema import Schema
 from carryover.config import reader
-from carryover.errors import pick
+from carryover.errors import ConfigError, pick
 from carryover.files import write_text
 
 CLAIMS = Path("claims")
@@ -105,6 +105,8 @@ def _decision(
             return None
         reason = f"missing: {missing}"
         return Decision("not run", reason=reason + (f"; it needs {needs}" if needs else ""))
+    except ConfigError as fault:  # rows that its quantity did not foresee leave the others decided
+        return Decision("not run", reason=f"its quantity does not fit these rows: {fault}")
 
 
 def _made_from(
