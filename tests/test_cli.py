@@ -577,7 +577,7 @@ def test_the_doctor_names_what_is_missing(carryover: Cli, tiny: Checkout) -> Non
     assert "ok   checkout with DVC " in out
 
 
-def test_the_doctor_finds_and_deletes_what_was_altered(
+def test_the_doctor_finds_what_was_altered_and_puts_it_aside(
     carryover: Cli, pretrained: Checkout
 ) -> None:
     _, out, _ = carryover("doctor", "--verify")
@@ -590,7 +590,7 @@ def test_the_doctor_finds_and_deletes_what_was_altered(
     assert "BAD  data/models/cnn6-digits-0-4/weights.safetensors: expected digest" in out
     assert path.exists()
     _, out, _ = carryover("doctor", "--verify", "--fix")
-    assert "; deleted: `dvc repro pretrain@cnn6-digits-0-4` makes it again" in out
+    assert "/cnn6-digits-0-4: `dvc repro pretrain@cnn6-digits-0-4` makes it again" in out
     assert not path.parent.exists()
     assert Path("data/sets/digits/manifest.json").exists()
 

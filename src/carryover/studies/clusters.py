@@ -14,8 +14,10 @@ Source: ``tusharmanekar/mp-tl-study`` at 8c95619 (agglomerative, rank) and 02c35
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -169,20 +171,26 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         run.log(context.stage, {"cells": len(waiting), "seconds": seconds, **about})
 
 
-def cells(study: Clusters, sizes: Sizes) -> list[Cell]:
-    """All clusterings; only K-means has limits, and those that leave no image out are one."""
+def cells(study: Clusters, sizes: Sizes | None = None) -> list[Cell]:
+    """All clusterings; only K-means has limits, and those that leave no image out are one.
+
+    Args:
+        sizes: None counts every limit, where the images are not at hand.
+    """
+    known = sizes or {}
+
+    def limits(method: str, images: str, fraction: float) -> Iterable[int]:
+        if method != "kmeans":
+            return (0,)
+        size = known.get((images, fraction), math.inf)
+        return dict.fromkeys(limit if limit < size else 0 for limit in study.num_samples)
+
     return [
         Cell(method, images, fraction, repeat, samples)
         for method, images in product(study.methods, study.images)
         for fraction, repeats in zip(study.fractions, study.repeats, strict=True)
         for repeat in range(repeats)
-        for samples in (
-            dict.fromkeys(
-                limit if limit < sizes[images, fraction] else 0 for limit in study.num_samples
-            )
-            if method == "kmeans"
-            else (0,)
-        )
+        for samples in limits(method, images, fraction)
     ]
 
 
