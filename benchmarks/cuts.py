@@ -171,7 +171,8 @@ def together(params: config.Params, task: Task) -> dict[str, float]:
     prefix, found = Prefix(0, few.images), {}
     for cut, fraction in ((3, 0.01), (4, 0.01), (5, 0.01), (6, 0.01), (6, 1.0)):
         prefix = extended(prefix, few.start, cut, "float32", 0)
-        cells = [(fraction, cut, repeat) for repeat in range(8)]
+        beyond = study.KEPT_REPEATS  # their networks are not written
+        cells = [(fraction, cut, repeat) for repeat in range(beyond, beyond + 8)]
 
         def train(*units: tuple[study.Cell, ...], prefix: Prefix = prefix) -> None:
             for unit in units:
