@@ -254,6 +254,8 @@ VALUES: list[tuple[dict[str, Any], str]] = [
     ({"data.root": 3}, "data.root: expected text, got a whole number (3)"),
     ({"data.root": []}, "data.root: expected text, got a list"),
     ({"data.sources": {"a": 3}}, "data.sources.a: expected text, got a whole number (3)"),
+    ({"data.sources": {3: "folder:x"}}, "data.sources: expected names, got a whole number (3)"),
+    ({"pretrain": {3: {}}}, "pretrain: expected names, got a whole number (3)"),
     ({"data.test_fraction": 1}, "data.test_fraction: expected a number above 0 and below 1"),
     ({"data.digits_size": 4}, "data.digits_size: expected at least 8, got 4"),
     ({"encoders.clip-nano.precision": "half"}, "encoders.clip-nano.precision: expected one of"),
@@ -304,6 +306,9 @@ TEXTS: list[tuple[bytes, str]] = [
     (b"a: *b\n", "params.yaml: expected YAML, got: "),
     (b"[" * 1200, "params.yaml: expected YAML, got: "),
     (b"a: 1\n---\nb: 2\n", "params.yaml: expected YAML, got: "),
+    (b"a: 2026-02-30\n", "params.yaml: expected YAML, got: "),
+    (b"a: !!int x\n", "params.yaml: expected YAML, got: "),
+    (b"a: 2026-01-01T25:00:00\n", "params.yaml: expected YAML, got: "),
 ]
 
 

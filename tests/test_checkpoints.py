@@ -143,8 +143,12 @@ def test_a_model_that_is_not_there_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    checkpoints.write(tmp_path / "a.safetensors", small())
+    folder = checkpoints.keep([tmp_path / "a.safetensors"], "adapt", "unfreeze")
     with pytest.raises(KitError, match="expected to write this file"):
         checkpoints.keep([tmp_path / "none.safetensors"], "adapt", "unfreeze")
+    assert [path.name for path in folder.iterdir()] == ["a.safetensors"]  # those of before
+    assert [path.name for path in checkpoints.FOLDER.iterdir()] == ["adapt"]
 
 
 def test_a_study_that_has_not_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,12 @@ import pytest
 import torch
 
 from carryover import cli, run
+from carryover.config import params as config
 from carryover.errors import DataError
 from carryover.files import write_text
-from carryover.reproduce import alone_with_parameters
+from carryover.reproduce import alone_with_parameters, stale_sets
 from carryover.rows import Row
+from carryover.stages import PARAMS
 from carryover.studies import cuts
 from conftest import ABSENT, SRC, Checkout
 from image_files import encoded, picture, pictures, write_folder, write_parquet
@@ -393,6 +395,22 @@ def test_an_altered_source_file_is_refused(carryover: Cli, tiny: Checkout) -> No
     refused(carryover("data", "check", "pets"), *said)
     tiny.edit(**{"cuts.dataset": "pets", "cuts.classes": [0, 1]})
     refused(carryover("run", "cuts", "--item", "fr"), *said)
+
+
+def test_a_set_whose_source_is_not_here_stands_for_itself(carryover: Cli, tiny: Checkout) -> None:
+    folder = whole_folder()
+    tiny.edit(
+        **{
+            "data.names": ["digits", "letters", "world", "pets"],
+            "data.sources": {"pets": "folder:pets"},
+        }
+    )
+    assert carryover("run", "data", "--item", "pets")[0] == 0
+    (folder / "a" / "1.png").write_bytes(encoded(picture(99)))
+    assert stale_sets(config.read(PARAMS)) == ["pets"]
+    folder.rename("elsewhere")
+    assert stale_sets(config.read(PARAMS)) == []
+    assert carryover("data", "check", "pets")[0] == 0
 
 
 # --- while a stage runs ------------------------------------------------------------------------

@@ -242,6 +242,14 @@ def test_a_missing_class_folder_shifts_no_label(tmp_path: Path) -> None:
         table.content(0)
 
 
+def test_a_list_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    folder = WRITERS["food-101"](tmp_path)
+    with (folder / "meta" / "test.txt").open("a") as file:
+        file.write("waffles/../../../elsewhere\n")
+    with pytest.raises(DataError, match=r"expected a list of files in this folder, got .*\.\./"):
+        layouts.food101(folder)
+
+
 def test_pets_are_named_by_their_breed(tmp_path: Path) -> None:
     table = made("oxford-pet", tmp_path)
     assert table.class_names == ("Abyssinian", "American Bulldog")

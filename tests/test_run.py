@@ -63,6 +63,9 @@ def test_a_folder_called_exps_alone_is_no_temporary_copy(
     (tmp_path / "exps" / "kit").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "exps" / "kit")
     assert run.home() == tmp_path / "exps" / "kit"
+    (tmp_path / "tmp" / "exps" / "kit").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "tmp" / "exps" / "kit")
+    assert run.home() == tmp_path / "tmp" / "exps" / "kit"
 
 
 # --- digests -----------------------------------------------------------------------------------

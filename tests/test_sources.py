@@ -175,6 +175,8 @@ def test_parquet_folder_takes_splits_from_file_names(tmp_path: Path) -> None:
             {"class_name": ["a", "a", "a"]},
             "row 1: class_name: expected 'a' for label 0 only, got it for label 1 too",
         ),
+        ([0, 1, 1], {"class_name": [["a"]] * 3}, "column class_name: expected text, got list<"),
+        ([0, 1, 1], {"split": [["train"]] * 3}, "column split: expected text, got list<"),
     ],
 )
 def test_parquet_rows_that_cannot_be_used(
@@ -183,6 +185,38 @@ def test_parquet_rows_that_cannot_be_used(
     path = write_parquet(tmp_path / "x.parquet", pictures(3), labels, **columns)
     with pytest.raises(DataError, match=message):
         parquet.read(path, 0.5, 0)
+
+
+NOT_UTF8 = pa.Array.from_buffers(pa.string(), 3, pa.array([b"\xff"] * 3).buffers())
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (NOT_UTF8, "string"),
+        (pa.array([1] * 3, pa.timestamp("ns")), "timestamp"),
+        (pa.array([10**9] * 3, pa.date32()), "date32"),
+        (pa.array([2**63] * 3, pa.uint64()), "uint64"),
+        (pa.array([[("k", 1)]] * 3, pa.map_(pa.string(), pa.int32())), "map<"),
+    ],
+    ids=["utf-8", "nanoseconds", "days", "uint64", "map"],
+)
+def test_a_parquet_column_that_cannot_be_stored_is_named(
+    column: pa.Array, kind: str, tmp_path: Path
+) -> None:
+    path = write_parquet(tmp_path / "x.parquet", pictures(3), [0, 1, 1], taken=column)
+    said = rf"x\.parquet: column taken: expected values that can be stored, got {kind}"
+    with pytest.raises(DataError, match=said):
+        parquet.read(path, 0.5, 0)
+
+
+@pytest.mark.parametrize("name", ["image", "taken"])
+def test_a_parquet_column_that_is_there_twice_is_named(name: str, tmp_path: Path) -> None:
+    columns = [pa.array(pictures(2)), pa.array([0, 1]), *[pa.array(pictures(2))] * 2]
+    table = pa.Table.from_arrays(columns, ["image", "label", name, name])
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=f"expected each column once, got '?{name}'? twice"):
+        parquet.read(tmp_path / "x.parquet", 0.5, 0)
 
 
 def test_a_named_class_without_images_is_a_gap(tmp_path: Path) -> None:

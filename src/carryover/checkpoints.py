@@ -127,12 +127,17 @@ def keep(files: Iterable[Path], study: str, item: str) -> Path:
         KitError: the folder cannot be written.
     """
     folder = FOLDER / study / item
+    fresh = FOLDER / f".{study}-{item}.new"
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
         for path in files:
-            shutil.copy(path, folder / path.name)
+            shutil.copy(path, fresh / path.name)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(exist_ok=True)
+        fresh.replace(folder)
     except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
         raise cannot_write(folder, error) from error
     return folder
 

@@ -77,23 +77,29 @@ def find(data: Data, name: str, download: bool = False) -> catalog.Source:
     return catalog.resolve(name, data.root, data.sources, run.home(), download)
 
 
+def source_here(data: Data, name: str) -> catalog.Source | None:
+    """Where a set's images are; None where they are not on this machine (the set was pulled)."""
+    try:
+        source = find(data, name)
+    except DataError:
+        return None
+    here = source.path is None or (source.path / source.folder).exists()
+    return source if here else None
+
+
 def refuse_stale(data: Data, name: str) -> None:
     """Stop when the images that a set was prepared from have changed since.
 
-    Where they are not on this machine (the set was pulled), the set stands for itself.
+    Where they are not on this machine the set stands for itself.
 
     Raises:
         DataError: the external file's digest is not the one in the set's manifest.
     """
     from carryover.data import store  # imports torch
 
-    folder = SETS / name
-    try:
-        source = find(data, name)
-    except DataError:
-        return
-    if store.is_stale(folder, source, run.scratch_root() / "digests"):
+    source = source_here(data, name)
+    if source and store.is_stale(SETS / name, source, run.scratch_root() / "digests"):
         raise DataError(
-            f"{folder}: expected the images it was prepared from, the file behind {name!r} has "
-            f"changed since; run `dvc repro -f data@{name}` to take the new one"
+            f"{SETS / name}: expected the images it was prepared from, the file behind {name!r} "
+            f"has changed since; run `dvc repro -f data@{name}` to take the new one"
         )

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from carryover import afresh, presets, run
 from carryover.config import params as config
 from carryover.errors import ConfigError, KitError, listed
-from carryover.prepare import SETS, find
+from carryover.prepare import SETS, source_here
 from carryover.report import survival_files
 from carryover.reproduced import PAGE, tell
 from carryover.scratch import alone
@@ -86,14 +86,16 @@ def alone_with_parameters() -> contextlib.AbstractContextManager[None]:
 
 def stale_sets(params: config.Params) -> list[str]:
     """Prepared sets whose external files have changed since; DVC does not watch those files."""
-    prepared = [name for name in params.data.names if (SETS / name / "manifest.json").exists()]
-    external = [name for name in prepared if not find(params.data, name).embedded]
+    data = params.data
+    prepared = [name for name in data.names if (SETS / name / "manifest.json").exists()]
+    found = {name: source_here(data, name) for name in prepared}
+    external = {name: source for name, source in found.items() if source and not source.embedded}
     if not external:
         return []
     from carryover.data import store
 
     digests = run.scratch_root() / "digests"
-    return [n for n in external if store.is_stale(SETS / n, find(params.data, n), digests)]
+    return [name for name, at in external.items() if store.is_stale(SETS / name, at, digests)]
 
 
 def report(only: str) -> str:

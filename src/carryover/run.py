@@ -37,7 +37,7 @@ def home() -> Path:
     """
     here = root().resolve()
     for folder in here.parents:
-        if folder.name == "exps" and folder.parent.name == "tmp":
+        if folder.parts[-3:] == (".dvc", "tmp", "exps"):
             return folder.parents[2]
     return here
 

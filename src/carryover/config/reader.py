@@ -13,6 +13,8 @@ from carryover.errors import ConfigError, listed
 from carryover.files import digest
 
 SLUG = re.compile(r"[a-z0-9-]+")
+# beside its own error the parser raises these: for bytes, days or numbers that do not exist
+NOT_YAML = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def load(path: Path) -> dict[str, Any]:
         )
     try:
         tree = YAML(typ="safe", pure=True).load(path.read_text())
-    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (YAMLError, *NOT_YAML) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: expected YAML, got: {reason}") from error
     if not isinstance(tree, dict):
@@ -111,7 +113,9 @@ def build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
         if not isinstance(value, dict):
             faults.append(f"{path}: expected a mapping of names, got {_kind(value)}")
             return {}
-        return {k: build(args[1], v, f"{path}.{k}", faults) for k, v in value.items()}
+        faults += [f"{path}: expected names, got {_kind(k)}" for k in value if type(k) is not str]
+        names = {k: v for k, v in value.items() if type(k) is str}
+        return {k: build(args[1], v, f"{path}.{k}", faults) for k, v in names.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

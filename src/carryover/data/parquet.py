@@ -49,6 +49,9 @@ def read(path: Path, test_fraction: float, seed: int) -> Table:
                 f"{file}: expected the columns image and label, got {listed(part.column_names)}; "
                 f"rename or add {' and '.join(missing)}"
             )
+        twice = sorted({n for n in part.column_names if part.column_names.count(n) > 1})
+        if twice:
+            raise DataError(f"{file}: expected each column once, got {listed(twice)} twice")
         parts.append(part)
         prefix = file.name.split(".")[0].split("-")[0] if path.is_dir() else "train"
         splits += [SPLITS.get(prefix, "train")] * len(part)
@@ -66,11 +69,11 @@ def _from_arrow(table: pyarrow.Table, splits: list[str], path: Path) -> Table:
     import pyarrow.compute as pc
 
     image, own = table["image"], ("image", "label", "class_name", "split")
-    columns = {name: table[name].to_pylist() for name in table.column_names if name not in own}
+    columns = {name: _kept(table, name, path) for name in table.column_names if name not in own}
     if pa.types.is_struct(image.type) and image.type.get_field_index("bytes") >= 0:
         if image.type.get_field_index("path") >= 0:
-            names = pc.struct_field(image, "path").to_pylist()
-            columns.update({"file": names} if any(names) else {})
+            places = _values(pa.table({"path": pc.struct_field(image, "path")}), "path", path)
+            columns.update({"file": places} if any(places) else {})
         image = pc.struct_field(image, "bytes")
     if not (pa.types.is_binary(image.type) or pa.types.is_large_binary(image.type)):
         raise DataError(
@@ -91,7 +94,7 @@ def _from_arrow(table: pyarrow.Table, splits: list[str], path: Path) -> Table:
     if None in labels:
         raise DataError(f"{path}: row {labels.index(None)}: expected a label, got none; add it")
     if "split" in table.column_names:
-        given = table["split"].to_pylist()
+        given = _plain(table, "split", path)
         for row, name in enumerate(given):
             if name not in SPLITS:
                 raise DataError(
@@ -99,7 +102,7 @@ def _from_arrow(table: pyarrow.Table, splits: list[str], path: Path) -> Table:
                 )
         splits = [SPLITS[name] for name in given]
     if "class_name" in table.column_names:
-        names = _names_by_row(labels, table["class_name"].to_pylist(), path)
+        names = _names_by_row(labels, _plain(table, "class_name", path), path)
     else:
         names = _names_in_metadata(table.schema.metadata or {})
     count = max(len(names), len(set(labels)))
@@ -110,6 +113,52 @@ def _from_arrow(table: pyarrow.Table, splits: list[str], path: Path) -> Table:
         splits=splits,
         class_names=tuple(str(names.get(label, label)) for label in range(count)),
         columns=columns,
+    )
+
+
+def _plain(table: pyarrow.Table, name: str, path: Path) -> list[Any]:
+    """The values of a column of names.
+
+    Raises:
+        DataError: they are lists or other compounds, or no value of Python can hold one.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_nested(table[name].type):
+        raise DataError(f"{path}: column {name}: expected text, got {table[name].type}")
+    return _values(table, name, path)
+
+
+def _kept(table: pyarrow.Table, name: str, path: Path) -> list[Any]:
+    """The values of a further column, which are stored with the set.
+
+    Raises:
+        DataError: as `_values`, or they cannot be written again as they were.
+    """
+    import pyarrow as pa
+
+    values = _values(table, name, path)
+    try:
+        pa.array(values)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise _unusual(table, name, path, error) from error
+    return values
+
+
+def _values(table: pyarrow.Table, name: str, path: Path) -> list[Any]:
+    import pyarrow as pa
+
+    try:
+        return list(table[name].to_pylist())
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise _unusual(table, name, path, error) from error
+
+
+def _unusual(table: pyarrow.Table, name: str, path: Path, error: Exception) -> DataError:
+    reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+    return DataError(
+        f"{path}: column {name}: expected values that can be stored, got {table[name].type} "
+        f"({reason}); cast the column to text or leave it out"
     )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 # Images a forward pass; does not change the result of a row by more than rounding. On a CPU, 4096
 # of 28 px in 64 channels are blocks of memory so large that the system takes each back at once, and
-# handing them out anew costs as much again as the arithmetic.
+# handing them out anew costs nearly as much again as the arithmetic.
 BATCH = {"cpu": 512, "cuda": 4096}
 
 
