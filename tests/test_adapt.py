@@ -17,16 +17,19 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from carryover import adapt_measures, adapt_predictions, adapt_start, adapt_training, run
 from carryover.config import params as config
-from carryover.errors import ConfigError, DataError
+from carryover.errors import ConfigError, DataError, KitError
 from carryover.report import adapt_paired
 from carryover.rows import Row, read_rows
 from carryover.stages import PARAMS, run_stage
 from carryover.studies import adapt
 from conftest import REPOSITORY, Checkout
-from image_files import encoded, picture, write_folder
+from image_files import encoded, picture, pictures, write_folder
+from test_images import encoded_images
+from tiny_clip import clip
 
 PREDICTED, FILE = adapt_predictions.PREDICTIONS, adapt_paired.FILE
 GOLDEN = Path(__file__).parent / "golden" / "adapt.json"
@@ -524,3 +527,54 @@ def test_images_of_files_are_decoded_once_and_train_an_encoder(
     assert start.train.pixels.shape == (8, 3, 16, 16)
     run_stage("embed", "clip-nano")
     assert Path("reports/adapt/runs/llrd/rows.jsonl").read_bytes() == first
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Tensor]:
+    """Pixels of three photographs for a tiny encoder, in a scratch folder of their own."""
+    monkeypatch.setenv("CARRYOVER_SCRATCH", str(tmp_path))
+    images = encoded_images(*pictures(3, "RGB", (20, 24)), channels=3)
+    return lambda: adapt_start.sized(images, clip())
+
+
+@pytest.mark.parametrize("changed", ["source_digest", "digest_of_files"])
+def test_pixels_are_decoded_again_after_a_change_of_the_code_that_decodes(
+    photographs: Callable[[], Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: str,
+) -> None:
+    before = photographs()
+    assert torch.equal(photographs(), before)
+    assert len(list(tmp_path.glob("pixels/*.bin"))) == 1
+    monkeypatch.setattr(adapt_start, changed, lambda *of: "another")
+    assert torch.equal(photographs(), before)
+    assert len(list(tmp_path.glob("pixels/*.bin"))) == 2
+
+
+def test_pixels_are_on_the_disk_before_they_have_their_name(
+    photographs: Callable[[], Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed, flush = {}, os.fsync
+
+    def recorded(file: int) -> None:
+        flush(file)
+        path = Path(os.readlink(f"/proc/self/fd/{file}"))
+        flushed[path.name] = path.read_bytes()
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    pixels = photographs()
+    (kept,) = tmp_path.glob("pixels/*")
+    assert flushed[f"{kept.stem}.partial"] == kept.read_bytes() == pixels.numpy().tobytes()
+
+
+def test_pixels_that_cannot_be_flushed_are_none(
+    photographs: Callable[[], Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(KitError, match="expected to write this file, got 'Input/output error'"):
+        photographs()
+    assert list(tmp_path.glob("pixels/*")) == []
