@@ -22,6 +22,7 @@ Embedded = Mapping[str, Tensor]  # [n, d] of each data set's test images
 Named = Mapping[tuple[str, str], Tensor]  # [n], classes by data set and head
 
 BINS = 15  # of the calibration error, as Guo et al. 2017 have it
+ORDER_SEED = 0  # of the images that are predicted together, one order for all methods
 PASS_IMAGES = 256  # images a forward pass where nothing trains
 TOLERANCE, MAX_STEPS = 1e-6, 1000  # of the logistic probe
 LEAST = 1e-300  # of a probability, so that its logarithm is a number: 691 nats
@@ -49,9 +50,13 @@ def outputs_of(logits: Float[Tensor, "n c"], softmax: str, batch: int) -> Float[
     """What a network gives: its logits behind a softmax or none (`adapt.objective.SOFTMAX`).
 
     Args:
-        batch: images that are predicted together, in order.
+        batch: images that are predicted together. They are drawn from all, as the published loader
+            of test images does: sets lie by class, and images of one class would compete for it.
     """
-    return torch.cat([SOFTMAX[softmax](part) for part in logits.double().split(batch)])
+    order = torch.randperm(len(logits), generator=torch.Generator().manual_seed(ORDER_SEED))
+    order = order.to(logits.device)
+    parts = logits.double()[order].split(batch)
+    return torch.cat([SOFTMAX[softmax](part) for part in parts])[order.argsort()]
 
 
 def scores(
@@ -87,7 +92,7 @@ def measured(
     if not bool(logits.isfinite().all()):  # where one is not, no class but the first is largest
         share = float((logits.argmax(1) == labels).double().mean())
         return [(study.dataset, split, "accuracy", share, len(labels))]
-    found = scores(logits, labels, study.softmax, study.test_batch, split)
+    found = scores(logits, labels, trained.softmax, study.test_batch, split)
     return [(study.dataset, split, metric, value, len(labels)) for metric, value in found.items()]
 
 

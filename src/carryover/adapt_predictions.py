@@ -31,7 +31,7 @@ def named(study: Adapt, start: Start, trained: Trained, seen: Embedded) -> Named
     with torch.no_grad():
         logits = trained.head(seen[study.dataset])
     finite = bool(logits.isfinite().all())
-    outputs = outputs_of(logits, study.softmax, study.test_batch) if finite else logits
+    outputs = outputs_of(logits, trained.softmax, study.test_batch) if finite else logits
     found = {(study.dataset, "trained"): outputs.argmax(1)}
     if isinstance(trained.network, Adapted) and bool(seen[study.dataset].isfinite().all()):
         found |= by_text(start, seen)

@@ -143,8 +143,9 @@ def cells(study: Adapt, item: str) -> tuple[list[Cell], list[Cell]]:
     trained = [method for method in methods if method not in WITHOUT_RATE]
     tried = [
         Cell(method, partition, 0, lr)
-        for method, partition, lr in product(trained, study.partitions, study.lrs[item])
-        if len(study.lrs[item]) > 1
+        for method, partition in product(trained, study.partitions)
+        if len(rates := study.at(partition).lrs[item]) > 1
+        for lr in rates
     ]
     reported = [
         Cell(method, partition, seed)
@@ -193,7 +194,7 @@ def numbers(
     folder: Path,
 ) -> Numbers:
     """What one cell gives; its predictions and encoder go to files in `folder`."""
-    study = params.adapt
+    study = params.adapt.at(cell.partition)
     place = {"method": cell.method, "partition": cell.partition, "seed": cell.seed}
     write = partial(adapt_predictions.write, predictions_of(folder, cell), study, start, place)
     if cell.method == "zero-shot":
