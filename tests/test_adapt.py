@@ -7,26 +7,32 @@ tests/test_adapt.py -k every_cell`` writes ``tests/golden/adapt.json`` anew; the
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from carryover import adapt_measures, adapt_predictions, adapt_start, adapt_training, run
 from carryover.config import params as config
-from carryover.errors import ConfigError, DataError
+from carryover.errors import ConfigError, DataError, KitError
+from carryover.models.heads import Head
 from carryover.report import adapt_paired
 from carryover.rows import Row, read_rows
 from carryover.stages import PARAMS, run_stage
 from carryover.studies import adapt
 from conftest import REPOSITORY, Checkout
-from image_files import encoded, picture, write_folder
+from image_files import encoded, picture, pictures, write_folder
+from test_images import encoded_images
+from tiny_clip import clip
 
 PREDICTED, FILE = adapt_predictions.PREDICTIONS, adapt_paired.FILE
 GOLDEN = Path(__file__).parent / "golden" / "adapt.json"
@@ -262,6 +268,65 @@ def test_with_decay_1_llrd_is_unfreezing_the_norms(
     assert values == (of(rows["unfreeze"], "accuracy", **norm), of(rows["unfreeze"], "nll", **norm))
 
 
+def test_with_decay_1_llrd_of_blocks_is_unfreezing_all(
+    run_items: Callable[..., dict[str, list[Row]]],
+) -> None:
+    small = {"partitions": [0.1], "fault_from": 0.1, "seeds": 1, "lrs": only(0.003)}
+    changes = {"llrd": ["llrd-blocks"], "unfreeze": ["all"], "decay_blocks": 1.0, "max_updates": 3}
+    rows = run_items("unfreeze", "llrd", **small, **changes)
+    blocks, all_ = (
+        [(row.split, row.metric, row.value, row.cell["dataset"]) for row in rows[item]]
+        for item in ("llrd", "unfreeze")
+    )
+    assert blocks == all_
+    assert {row.cell["method"] for row in rows["llrd"]} == {"llrd-blocks"}
+
+
+def test_llrd_of_blocks_trains_every_parameter_at_rates_that_fall_by_block(
+    embedded: Checkout,
+) -> None:
+    params = config.read(PARAMS)
+    study = replace(params.adapt, decay=1.0, decay_blocks=0.5)
+    start = adapt_start.load_start(params, torch.device("cpu"), pixels=False)
+    head = Head(torch.zeros(10, 16), torch.zeros(10), False)
+    network, rates = adapt_training._with_encoder(study, start, "llrd-blocks", head, 8.0, False)
+    assert rates.keys() == {name for name, _ in network.named_parameters()}
+    by_group = {
+        group: {rates[f"image.{name}"] for name in names}
+        for group, names in start.encoder.groups.items()
+    }
+    assert by_group == {"output": {4.0}, "block1": {2.0}, "block0": {1.0}, "embed": {0.5}}
+    assert {rates["head.weight"], rates["head.bias"]} == {8.0}
+
+
+def test_an_item_has_its_own_values_at_a_partition(
+    run_items: Callable[..., dict[str, list[Row]]],
+) -> None:
+    rows = run_items(
+        "probe",
+        "llrd",
+        probe=["probe"],
+        seeds=1,
+        max_updates=0,
+        softmax={"probe": "none", "unfreeze": "none", "llrd": "classes"},
+        lrs=only(0.01) | {"llrd@10%": [0.02], "probe@100%": [0.1, 0.2]},
+        epochs={"probe": 1, "unfreeze": 1, "llrd": 1, "llrd@10%": 3, "probe@100%": 60},
+    )
+    batches = {share: -(-images // 32) for share, images in SHARES.items()}
+    here = {"partition": 0.1, "method": "probe"}
+    assert of(rows["probe"], "updates", "train", **here) == [batches[0.1]]
+    assert of(rows["probe"], "lr", "train", **here) == [0.01]
+    whole = here | {"partition": 1.0}
+    assert of(rows["probe"], "updates", "train", **whole) == [60 * batches[1.0]]
+    assert of(rows["probe"], "lr", "train", **whole)[0] in (0.1, 0.2)
+    for share, epochs, lr in ((0.1, 3, 0.02), (1.0, 1, 0.01)):
+        assert of(rows["llrd"], "updates", "train", partition=share) == [epochs * batches[share]]
+        assert of(rows["llrd"], "lr", "train", partition=share) == [lr]
+    floor = math.log(1 + 9 / math.e)  # of ten classes after a softmax
+    assert of(rows["probe"], "loss", "train", **whole)[0] < floor
+    assert of(rows["llrd"], "loss", "train", partition=1.0)[0] > floor
+
+
 def test_adam_in_half_precision_diverges_where_attention_trains_and_not_on_norms(
     run_items: Callable[..., dict[str, list[Row]]],
 ) -> None:
@@ -287,6 +352,10 @@ def test_softmax_over_the_batch_makes_a_prediction_depend_on_its_batch() -> None
         adapt_measures.scores(logits, labels, "batch", size, "test")["accuracy"] for size in (2, 40)
     )
     assert two != all_
+    sorted_ = labels.sort().values
+    sure = 9.0 * torch.nn.functional.one_hot(sorted_).double()
+    found = adapt_measures.scores(sure, sorted_, "batch", 8, "test")["accuracy"]
+    assert found > 0.9  # images of one class that were predicted together would share it
     alone = {adapt_measures.scores(logits, labels, "classes", n, "test")["nll"] for n in (2, 40)}
     assert len(alone) == 1
 
@@ -417,6 +486,20 @@ def test_seeds_and_purposes_give_their_own_streams() -> None:
         ({"unfreeze": ["norms"]}, r"unfreeze\[0\]: expected one of norm, attention, .* or last-N"),
         ({"lrs": {"probe": [0.1]}}, "lrs: expected an entry each for probe, unfreeze, llrd"),
         ({"decay": 1.5}, "decay: expected a number above 0 and at most 1, got 1.5"),
+        ({"decay_blocks": 0.0}, "decay_blocks: expected a number above 0 and at most 1, got 0"),
+        (
+            {"softmax": {"probe": "none", "unfreeze": "none", "llrd": "none", "llrd@0.1": "none"}},
+            "softmax: expected an entry each for probe, unfreeze, llrd, and others, as llrd@1%, "
+            "for an item at one partition, got llrd@0.1",
+        ),
+        (
+            {"softmax": {"probe": "none", "unfreeze": "none", "llrd": "none", "probe@5%": "all"}},
+            "softmax.probe@5%: expected one of none, classes, batch, got 'all'",
+        ),
+        (
+            {"llrd": ["llrd-blocks"], "decay_per": "tensor"},
+            "llrd: expected no llrd-blocks with decay_per tensor",
+        ),
         ({"partitions": [0.1, 1.5]}, r"partitions\[1\]: expected a share of the training images"),
         ({"others": ["digits"]}, "others: expected other sets than 'digits', got it among them"),
         ({"head": "text"}, "head: expected zeros or random with extra-class"),
@@ -524,3 +607,54 @@ def test_images_of_files_are_decoded_once_and_train_an_encoder(
     assert start.train.pixels.shape == (8, 3, 16, 16)
     run_stage("embed", "clip-nano")
     assert Path("reports/adapt/runs/llrd/rows.jsonl").read_bytes() == first
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Tensor]:
+    """Pixels of three photographs for a tiny encoder, in a scratch folder of their own."""
+    monkeypatch.setenv("CARRYOVER_SCRATCH", str(tmp_path))
+    images = encoded_images(*pictures(3, "RGB", (20, 24)), channels=3)
+    return lambda: adapt_start.sized(images, clip())
+
+
+@pytest.mark.parametrize("changed", ["source_digest", "digest_of_files"])
+def test_pixels_are_decoded_again_after_a_change_of_the_code_that_decodes(
+    photographs: Callable[[], Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: str,
+) -> None:
+    before = photographs()
+    assert torch.equal(photographs(), before)
+    assert len(list(tmp_path.glob("pixels/*.bin"))) == 1
+    monkeypatch.setattr(adapt_start, changed, lambda *of: "another")
+    assert torch.equal(photographs(), before)
+    assert len(list(tmp_path.glob("pixels/*.bin"))) == 2
+
+
+def test_pixels_are_on_the_disk_before_they_have_their_name(
+    photographs: Callable[[], Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed, flush = {}, os.fsync
+
+    def recorded(file: int) -> None:
+        flush(file)
+        path = Path(os.readlink(f"/proc/self/fd/{file}"))
+        flushed[path.name] = path.read_bytes()
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    pixels = photographs()
+    (kept,) = tmp_path.glob("pixels/*")
+    assert flushed[f"{kept.stem}.partial"] == kept.read_bytes() == pixels.numpy().tobytes()
+
+
+def test_pixels_that_cannot_be_flushed_are_none(
+    photographs: Callable[[], Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(KitError, match="expected to write this file, got 'Input/output error'"):
+        photographs()
+    assert list(tmp_path.glob("pixels/*")) == []

@@ -55,9 +55,10 @@ def study(**changes: Any) -> Adapt:
         "fault_from": 0.5,
         "blocks_from": 1,
         "decay": 0.9,
+        "decay_blocks": 0.7,
         "decay_per": "group",
         "head": "zeros",
-        "softmax": "none",
+        "softmax": dict.fromkeys(("probe", "unfreeze", "llrd"), "none"),
         "adam": "float32",
         "precision": "float32",
         "schedule": "cosine",
@@ -269,7 +270,11 @@ def test_the_text_names_seeds_and_faults(scores: AdaptScores) -> None:
     plain = adapt_report.reading(study(), scores, ENTRY)
     assert "over test images and 3 seeds" in plain
     assert "As published" not in plain
-    faulty = study(softmax="batch", partition_fault="missing-class", decay_per="tensor")
+    mixed = {"probe": "batch", "unfreeze": "classes", "llrd": "classes"}
+    same = dict.fromkeys(mixed, "batch")
+    faulty = study(softmax=same, partition_fault="missing-class", decay_per="tensor")
+    told = "a softmax over the batch (probe) and a softmax over the classes (unfreeze, llrd) before"
+    assert told in adapt_report.reading(study(softmax=mixed), scores, ENTRY)
     text = adapt_report.reading(faulty, scores, ENTRY)
     assert text.endswith(
         "As published: a class folder missing from 50 % on; a softmax over the batch before the "
@@ -312,6 +317,30 @@ def test_the_text_names_passes_and_rates_at_the_ends_of_their_lists(scores: Adap
     small = adapt_report.reading(study(batch_size=32), scores, ENTRY)
     assert "1.9 over those of 100 %." in small
     assert "Under one pass" not in small
+
+
+def test_the_text_names_epochs_and_rates_of_single_partitions(scores: AdaptScores) -> None:
+    changes = {
+        "epochs": {"probe": 2, "unfreeze": 3, "llrd@10%": 9, "llrd": 4},
+        "lrs": {"probe": (0.01,), "unfreeze": (0.1,), "llrd": (0.1,), "llrd@50%": (0.001, 0.01)},
+    }
+    told = adapt_report.reading(study(**changes), scores, ENTRY)
+    assert "at most 2 (probe), 3 (unfreeze), 4 (llrd), 9 (llrd@10%) epochs" in told
+    assert "Of several learning rates" in told
+    assert "rate chosen is the smallest of its list for llrd (1), where" in told
+
+
+def test_the_text_says_what_each_falling_rate_is_of(scores: AdaptScores) -> None:
+    told = adapt_report.reading(study(llrd=("llrd-blocks",)), scores, ENTRY)
+    assert (
+        "llrd-blocks trains all weights, with rates that are multiplied by 0.7 from group" in told
+    )
+    assert "llrd trains" not in told
+    assert [family(name) for name in ("llrd", "llrd-blocks")] == [
+        "norms, falling rates",
+        "embedding or everything",
+    ]
+    assert "llrd-blocks trains" not in adapt_report.reading(study(), scores, ENTRY)
 
 
 # --- class names that the encoder does not know -----------------------------------------------

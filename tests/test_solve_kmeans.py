@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from sklearn.cluster import KMeans
@@ -7,8 +9,10 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from carryover.errors import DataError
+from carryover.measure import kmeans as measure
 from carryover.solve import kmeans as module
 from carryover.solve.kmeans import kmeans_each
+from test_logistic import SETS, real
 
 
 def channels(count: int, n: int, d: int, seed: int) -> Tensor:
@@ -34,6 +38,27 @@ def test_every_channel_of_every_problem_is_clustered_as_by_scikit_learn(
         for channel, clusters in zip(features, labels, strict=True):
             fit = KMeans(4, n_init=10, random_state=42).fit(channel.numpy())
             assert adjusted_rand_score(fit.labels_, clusters) == 1
+
+
+def inertia(x: Tensor, labels: Tensor) -> float:
+    """Sum of squared distances of rows to the mean of their cluster."""
+    parts = [x[labels == cluster] for cluster in labels.unique()]
+    return math.fsum(float((part - part.mean(0)).square().sum()) for part in parts)
+
+
+@pytest.mark.parametrize("name", list(SETS))
+@pytest.mark.parametrize("restarts", [1, 10])
+def test_clusters_are_scikit_learns_on_real_sets(
+    name: str, restarts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the same initial centres, of one start and as the best of ten."""
+    monkeypatch.setattr(measure, "TOGETHER", 10_000)  # above it scikit-learn itself is called
+    x, y = real(name, torch.float64)
+    clusters = int(y.max()) + 1
+    (found,) = kmeans_each([x[None]], clusters, restarts, 42)
+    fit = KMeans(clusters, n_init=restarts, random_state=42).fit(x.numpy())
+    assert inertia(x, found[0]) == pytest.approx(fit.inertia_, rel=0.001)
+    assert adjusted_rand_score(fit.labels_, found[0]) >= 0.999
 
 
 def test_problems_together_are_those_of_each_alone() -> None:

@@ -19,8 +19,10 @@ from carryover.solve.logistic import logistic
 
 Numbers = list[tuple[str, str, str, float, int]]  # data set, split, metric, value, n
 Embedded = Mapping[str, Tensor]  # [n, d] of each data set's test images
+Named = Mapping[tuple[str, str], Tensor]  # [n], classes by data set and head
 
 BINS = 15  # of the calibration error, as Guo et al. 2017 have it
+ORDER_SEED = 0  # of the images that are predicted together, one order for all methods
 PASS_IMAGES = 256  # images a forward pass where nothing trains
 TOLERANCE, MAX_STEPS = 1e-6, 1000  # of the logistic probe
 LEAST = 1e-300  # of a probability, so that its logarithm is a number: 691 nats
@@ -48,9 +50,13 @@ def outputs_of(logits: Float[Tensor, "n c"], softmax: str, batch: int) -> Float[
     """What a network gives: its logits behind a softmax or none (`adapt.objective.SOFTMAX`).
 
     Args:
-        batch: images that are predicted together, in order.
+        batch: images that are predicted together. They are drawn from all, as the published loader
+            of test images does: sets lie by class, and images of one class would compete for it.
     """
-    return torch.cat([SOFTMAX[softmax](part) for part in logits.double().split(batch)])
+    order = torch.randperm(len(logits), generator=torch.Generator().manual_seed(ORDER_SEED))
+    order = order.to(logits.device)
+    parts = logits.double()[order].split(batch)
+    return torch.cat([SOFTMAX[softmax](part) for part in parts])[order.argsort()]
 
 
 def scores(
@@ -86,37 +92,50 @@ def measured(
     if not bool(logits.isfinite().all()):  # where one is not, no class but the first is largest
         share = float((logits.argmax(1) == labels).double().mean())
         return [(study.dataset, split, "accuracy", share, len(labels))]
-    found = scores(logits, labels, study.softmax, study.test_batch, split)
+    found = scores(logits, labels, trained.softmax, study.test_batch, split)
     return [(study.dataset, split, metric, value, len(labels)) for metric, value in found.items()]
 
 
-def retained(study: Adapt, start: Start, trained: Trained, seen: Embedded) -> Numbers:
-    """Zero-shot accuracy of an encoder that trained, on every set: the text is that of before.
+def by_text(start: Start, seen: Embedded) -> Named:
+    """The class that an encoder's text head names for each test image of the sets it has words of.
 
     Args:
-        seen: what `embeddings_by_set` gives.
+        seen: what `embeddings_by_set` gives, or the embeddings before any training.
     """
-    own = seen[study.dataset]
-    if not isinstance(trained.network, Adapted) or not bool(own.isfinite().all()):
-        return []
-    tested = {study.dataset: start.test, **start.others}
-    return [
-        _zero_shot_accuracy(start, name, z, tested[name].labels)
+    scale = start.encoder.logit_scale
+    return {
+        (name, "text"): zero_shot_logits(z, start.class_weights[name], scale).argmax(1)
         for name, z in seen.items()
         if name in start.class_weights
-    ]
+    }
 
 
-def zero_shot(study: Adapt, start: Start, train: Examples) -> Numbers:
+def retained(study: Adapt, start: Start, made: Named) -> Numbers:
+    """Zero-shot accuracy on every set: that of an encoder's text head, which no training changes.
+
+    Args:
+        made: classes named, see `by_text`; those of heads that trained do not count.
+    """
+    tested = {study.dataset: start.test, **start.others}
+    found: Numbers = []
+    for (name, head), classes in made.items():
+        labels = tested[name].labels
+        if head == "text":
+            share = float((classes == labels).double().mean())
+            found.append((name, "test", "zeroshot_accuracy", share, len(labels)))
+    return found
+
+
+def zero_shot(study: Adapt, start: Start, train: Examples, made: Named) -> Numbers:
     """What the encoder scores before any training, by its text head.
 
     On the other sets alone where it does not know the words of the set adapted to.
 
     Args:
         train: all training images, with the labels that a training would see.
+        made: classes that it names before any training, see `by_text`.
     """
     found: Numbers = []
-    tested = start.others
     if study.dataset in start.class_weights:
         weights = start.class_weights[study.dataset]
         for split, examples in (("test", start.test), ("train", train)):
@@ -124,18 +143,7 @@ def zero_shot(study: Adapt, start: Start, train: Examples) -> Numbers:
             values = scores(logits, examples.labels, "none", len(logits), "test")
             wanted = values if split == "test" else ["accuracy"]
             found += [(study.dataset, split, name, values[name], len(logits)) for name in wanted]
-        tested = {study.dataset: start.test, **start.others}
-    for name, examples in tested.items():
-        found.append(_zero_shot_accuracy(start, name, examples.embeddings, examples.labels))
-    return found
-
-
-def _zero_shot_accuracy(
-    start: Start, name: str, embeddings: Float[Tensor, "n d"], labels: Int64[Tensor, " n"]
-) -> tuple[str, str, str, float, int]:
-    logits = zero_shot_logits(embeddings, start.class_weights[name], start.encoder.logit_scale)
-    value = float((logits.argmax(1) == labels).double().mean())
-    return (name, "test", "zeroshot_accuracy", value, len(labels))
+    return [*found, *retained(study, start, made)]
 
 
 def by_solver(

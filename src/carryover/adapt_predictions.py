@@ -8,20 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from carryover.adapt_measures import Embedded, outputs_of
+from carryover.adapt_measures import Embedded, Named, by_text, outputs_of
 from carryover.adapt_start import Start
 from carryover.adapt_training import Trained
 from carryover.config.adapt import Adapt
 from carryover.files import write_bytes
 from carryover.models.heads import Adapted
-from carryover.models.prompts import zero_shot_logits
 
 PREDICTIONS = Path("data/predictions/adapt")
 FILE = "predictions.parquet"
-
-Named = Mapping[tuple[str, str], Tensor]  # [n], classes by data set and head
 
 
 def named(study: Adapt, start: Start, trained: Trained, seen: Embedded) -> Named:
@@ -35,7 +31,7 @@ def named(study: Adapt, start: Start, trained: Trained, seen: Embedded) -> Named
     with torch.no_grad():
         logits = trained.head(seen[study.dataset])
     finite = bool(logits.isfinite().all())
-    outputs = outputs_of(logits, study.softmax, study.test_batch) if finite else logits
+    outputs = outputs_of(logits, trained.softmax, study.test_batch) if finite else logits
     found = {(study.dataset, "trained"): outputs.argmax(1)}
     if isinstance(trained.network, Adapted) and bool(seen[study.dataset].isfinite().all()):
         found |= by_text(start, seen)
@@ -46,16 +42,6 @@ def untrained(study: Adapt, start: Start) -> Named:
     """The same by the text head before any training."""
     tested = {study.dataset: start.test, **start.others}
     return by_text(start, {name: each.embeddings for name, each in tested.items()})
-
-
-def by_text(start: Start, seen: Embedded) -> Named:
-    """Zero-shot, of the sets whose words the encoder knows."""
-    scale = start.encoder.logit_scale
-    return {
-        (name, "text"): zero_shot_logits(z, start.class_weights[name], scale).argmax(1)
-        for name, z in seen.items()
-        if name in start.class_weights
-    }
 
 
 def write(path: Path, study: Adapt, start: Start, cell: Mapping[str, object], made: Named) -> None:

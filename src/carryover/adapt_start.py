@@ -21,11 +21,12 @@ from carryover.data.images import Images
 from carryover.data.transforms import to_rgb
 from carryover.embed import EMBEDDINGS, prepared
 from carryover.errors import ConfigError, DataError
-from carryover.files import cannot_write, digest
+from carryover.files import cannot_write, digest, digest_of_files
 from carryover.models.encoders import Encoder
 from carryover.models.features import Feature
 from carryover.models.preprocess import Preprocess
 from carryover.prepare import SETS, refuse_stale
+from carryover.provenance import source_digest
 from carryover.scratch import alone
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def sized(images: Images, encoder: Encoder) -> UInt8[Tensor, "n c h w"]:
         return images.pixels
     to_size = encoder.preprocess.sizing()
     shape = (len(images), 3, to_size.size, to_size.size)
-    name = digest([images.digest, to_size.digest(), torch.__version__, PIL.__version__])
+    versions = [torch.__version__, PIL.__version__]
+    name = digest([images.digest, to_size.digest(), *versions, decoding_code()])
     path = run.scratch_root() / "pixels" / f"{name}.bin"
 
     def decoded(row: int) -> Tensor:
@@ -205,8 +207,22 @@ def sized(images: Images, encoder: Encoder) -> UInt8[Tensor, "n c h w"]:
                 for row, pixels in enumerate(threads.map(decoded, range(len(images)))):
                     values[row] = pixels
                     advance()
-            partial.replace(path)
+            try:
+                with partial.open("rb") as written:
+                    os.fsync(
+                        written.fileno()
+                    )  # what is mapped too: the name says that all is there
+                partial.replace(path)
+            except OSError as error:
+                partial.unlink(missing_ok=True)
+                raise cannot_write(path, error) from error
     return _mapped(path, shape, shared=False)
+
+
+def decoding_code() -> list[str]:
+    """Digests of the code that decodes and resizes, and of this file, which rounds."""
+    made_by = source_digest("carryover.data.images", "carryover.models.preprocess")
+    return [made_by, digest_of_files([Path(__file__)])]
 
 
 def of_pixels(images: Images, encoder: Encoder) -> Preprocess:

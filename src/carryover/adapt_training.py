@@ -78,11 +78,13 @@ class Trained:
     """A head, with the encoder below it where that has trained.
 
     Attributes:
+        softmax: what its logits go through (`adapt.objective.SOFTMAX`).
         diverged: training ended with a loss that is not finite, by Adam in half precision.
     """
 
     network: nn.Module
     head: Head
+    softmax: str
     updates: int
     diverged: bool
 
@@ -97,7 +99,11 @@ def train(
     random: torch.Generator,
     snapshot: Path,
 ) -> Trained:
-    """Train a method's head, and what of the encoder the method says, on some images."""
+    """Train a method's head, and what of the encoder the method says, on some images.
+
+    Args:
+        study: at the images' partition (`Adapt.at`).
+    """
     item = item_of(method)
     head = linear_head(
         study.head,
@@ -115,7 +121,7 @@ def train(
         network, rates = _with_encoder(study, start, method, head, lr, half)
     network.to(start.train.labels.device)
     inputs = examples.embeddings if item == "probe" else torch.arange(len(examples))
-    loss = cross_entropy_after(study.softmax)
+    loss = cross_entropy_after(study.softmax[item])
     groups = optim.optimiser_groups(network, rates)
     heights = [group["lr"] for group in groups]
     optimiser = torch.optim.Adam(groups, fused=not half)
@@ -154,7 +160,7 @@ def train(
             raise
         diverged = True
     snapshot.unlink(missing_ok=True)
-    return Trained(network, head, done, diverged)
+    return Trained(network, head, study.softmax[item], done, diverged)
 
 
 def adapted(
@@ -187,7 +193,7 @@ def _with_encoder(
     freeze_(image, names)
     if half:
         optim.halve_(image, kinds)
-    decay = study.decay if method == "llrd" else 1.0
+    decay = {"llrd": study.decay, "llrd-blocks": study.decay_blocks}.get(method, 1.0)
     rates = optim.learning_rates(study.decay_per, names, groups, lr=lr, decay=decay)
     return Adapted(image, optim.half_projected if half else projected, head), rates
 
@@ -200,13 +206,13 @@ def that_train(
     Raises:
         ConfigError: the encoder has no such blocks or no such parameters.
     """
-    mode = "norm" if method == "llrd" else method.removeprefix("unfreeze-")
+    mode = {"llrd": "norm", "llrd-blocks": "all"}.get(method, method.removeprefix("unfreeze-"))
     return chosen(
         mode,
         groups,
         kinds,
         blocks_from=None if mode == "all" else study.blocks_from,
-        path="adapt.llrd" if method == "llrd" else "adapt.unfreeze",
+        path="adapt.llrd" if item_of(method) == "llrd" else "adapt.unfreeze",
         blocks_path="adapt.blocks_from",
     )
 

@@ -76,7 +76,11 @@ def per_block(
 def per_group(
     names: Sequence[str], groups: Mapping[str, Sequence[str]], head: Sequence[str]
 ) -> dict[str, int]:
-    """Corrected: the distance to the head in groups; the head's is 0, the last group's 1."""
+    """Corrected: the distance to the head in groups; the head's is 0, the last group's 1.
+
+    Source: Howard and Ruder 2018, section 3.2 (discriminative fine-tuning); Clark et al. 2020,
+    appendix B (layer-wise learning-rate decay).
+    """
     return _by_group(names, groups, head, nearest=1)
 
 

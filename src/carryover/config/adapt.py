@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
 
 from carryover.config.reader import at_least, between, distinct
 
+T = TypeVar("T")
 Item = Literal["probe", "unfreeze", "llrd"]
 Probe = Literal[
     "zero-shot",
@@ -21,7 +23,11 @@ Probe = Literal[
 
 @dataclass(frozen=True)
 class Adapt:
-    """CLIP's image encoder adapted to one data set, over shares of its training images."""
+    """CLIP's image encoder adapted to one data set, over shares of its training images.
+
+    `softmax`, `lrs` and `epochs` have a value for each item, and where it has another one at some
+    partition, that under ``ITEM@PERCENT%``: ``llrd@1%``.
+    """
 
     preset: str
     encoder: str
@@ -30,7 +36,7 @@ class Adapt:
     items: tuple[Item, ...]
     probe: tuple[Probe, ...]
     unfreeze: tuple[str, ...]
-    llrd: tuple[Literal["llrd"], ...]
+    llrd: tuple[Literal["llrd", "llrd-blocks"], ...]
     partitions: tuple[float, ...]
     seeds: int
     partition_fault: Literal["none", "missing-class", "extra-class"]
@@ -38,9 +44,10 @@ class Adapt:
     fault_from: float
     blocks_from: int
     decay: float
+    decay_blocks: float
     decay_per: Literal["group", "block", "tensor"]
     head: Literal["zeros", "random", "text"]
-    softmax: Literal["none", "classes", "batch"]
+    softmax: dict[str, Literal["none", "classes", "batch"]]
     schedule: Literal["constant", "cosine"]
     adam: Literal["float32", "float16"]
     precision: Literal["float32", "bfloat16"]
@@ -54,7 +61,7 @@ class Adapt:
 
     def faults(self) -> list[str]:
         found: list[str] = []
-        for name in ("others", "items", "probe", "unfreeze", "partitions", "l2s"):
+        for name in ("others", "items", "probe", "unfreeze", "llrd", "partitions", "l2s"):
             found += distinct(getattr(self, name) or (), name)
         for i, share in enumerate(self.partitions):
             if not 0 < share <= 1:
@@ -73,12 +80,11 @@ class Adapt:
         found += at_least(self.batch_size, "batch_size", 1)
         found += at_least(self.max_updates, "max_updates", 0)
         found += at_least(self.test_batch, "test_batch", 1)
-        if not 0 < self.decay <= 1:
-            found.append(f"decay: expected a number above 0 and at most 1, got {self.decay}")
+        for name in ("decay", "decay_blocks"):
+            found += between(getattr(self, name), name, above=0.0, most=1.0)
         found += between(self.validation_fraction, "validation_fraction", above=0.0, below=1.0)
-        for name in ("epochs", "lrs"):
-            if sorted(getattr(self, name)) != sorted(ITEMS):
-                found.append(f"{name}: expected an entry each for {', '.join(ITEMS)}")
+        for name in BY_ITEM:
+            found += _not_by_item(getattr(self, name), name)
         for name, count in self.epochs.items():
             found += at_least(count, f"epochs.{name}", 1)
         found += self._modes()
@@ -109,7 +115,31 @@ class Adapt:
             found.append("head: expected zeros or random with extra-class, which no text is for")
         if self.partition_fault != "none" and "probe-logistic" in self.probe:
             found.append("probe: expected no probe-logistic with a partition_fault; take one out")
+        if "llrd-blocks" in self.llrd and self.decay_per == "tensor":
+            found.append(
+                "llrd: expected no llrd-blocks with decay_per tensor, whose rates would fall at "
+                "each of some 150 tensors; set decay_per to group or block, or take it out"
+            )
         return found
+
+    def at(self, partition: float) -> Adapt:
+        """The section at one partition: of each item's values those that hold there, alone."""
+        here = f"@{100 * partition:g}%"
+        values = {name: getattr(self, name) for name in BY_ITEM}
+        one: dict[str, Any] = {
+            name: {item: found.get(item + here, found[item]) for item in ITEMS}
+            for name, found in values.items()
+        }
+        return replace(self, **one)
+
+    def of_items(self, values: Mapping[str, T]) -> list[tuple[str, T]]:
+        """The listed items' values in their order, that for all partitions before those of one."""
+        return [
+            (name, value)
+            for item in self.items
+            for name, value in sorted(values.items())
+            if name.partition("@")[0] == item
+        ]
 
     def methods(self, item: str) -> tuple[str, ...]:
         """The methods of an item, as rows have them."""
@@ -118,6 +148,20 @@ class Adapt:
         return self.probe if item == "probe" else self.llrd
 
 
+def _not_by_item(values: Mapping[str, object], name: str) -> list[str]:
+    """Faults of a mapping that lacks an item, or has what is no item nor one at a partition."""
+    odd = [key for key in values if not PLACE.fullmatch(key)]
+    if not odd and set(ITEMS) <= values.keys():
+        return []
+    got = f", got {', '.join(odd)}" if odd else ""
+    return [
+        f"{name}: expected an entry each for {', '.join(ITEMS)}, and others, as llrd@1%, for an "
+        f"item at one partition{got}"
+    ]
+
+
 MODES = ("norm", "attention", "mlp", "embedding", "all")
 ITEMS = ("probe", "unfreeze", "llrd")
+BY_ITEM = ("softmax", "lrs", "epochs")
+PLACE = re.compile(r"(probe|unfreeze|llrd)(@(100|[1-9]?\d(\.\d*[1-9])?)%)?")
 GRID = ("items", "probe", "unfreeze", "llrd", "partitions", "seeds")  # which cells

@@ -26,6 +26,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "unfreeze-embedding": {"color": "#cc79a7", "marker": "D"},
     "unfreeze-all": {"color": "black", "marker": "v"},
     "llrd": {"color": "#e69f00", "marker": "<"},
+    "llrd-blocks": {"color": "#e69f00", "marker": ">"},
 }
 REST: Any = {"color": "#56b4e9", "marker": ">"}
 

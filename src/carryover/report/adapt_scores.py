@@ -35,6 +35,7 @@ TITLES = {
     "unfreeze-projection": "projection",
     "unfreeze-all": "all",
     "llrd": "norms, LLRD",
+    "llrd-blocks": "all, LLRD",
 }
 HELD_AGAINST = {PROBE: "the frozen probe", SOLVER: "the frozen probe by the solver"}
 HEADS = {"accuracy": "trained", "zeroshot_accuracy": "text"}  # that an accuracy is of
@@ -43,8 +44,8 @@ FAMILIES = {  # of methods, as panels show them; a method is in the first that f
     "encoder frozen": re.compile(r"probe|probe-logistic"),
     "partition fault": re.compile("|".join(FAULTS)),
     "unfrozen by depth": re.compile(r"unfreeze-last-\d+"),
-    "norms, falling rates": re.compile(r"llrd.*"),
-    "embedding or everything": re.compile(r"unfreeze-(embedding|all)"),
+    "norms, falling rates": re.compile(r"llrd"),
+    "embedding or everything": re.compile(r"unfreeze-(embedding|all)|llrd-blocks"),
     "unfrozen by kind": re.compile(r".*"),
 }
 

@@ -161,21 +161,19 @@ def passes(scores: AdaptScores, batch_size: int) -> str:
     )
 
 
-def ends_of_lists(scores: AdaptScores, lists: Mapping[str, Sequence[float]]) -> str:
+def ends_of_lists(scores: AdaptScores, lists: Mapping[tuple[str, float], Sequence[float]]) -> str:
     """Methods whose chosen rates are at an end of their lists, and at how many partitions.
 
     Args:
-        lists: the rates that each method was tried with; methods with one are not among them.
+        lists: the rates that each method was tried with at each partition; where it was one alone,
+            it is not among them.
     """
     ends = []
     for word, end in (("largest", max), ("smallest", min)):
-        found = {
-            method: sum(
-                any(math.isclose(lr, end(rates)) for lr in scores.trained[method, p, "lr"].values())
-                for p in scores.images
-            )
-            for method, rates in lists.items()
-        }
+        found = dict.fromkeys((method for method, _ in lists), 0)
+        for (method, partition), rates in lists.items():
+            chosen = scores.trained[method, partition, "lr"].values()
+            found[method] += any(math.isclose(lr, end(rates)) for lr in chosen)
         names = ", ".join(f"{method} ({count})" for method, count in found.items() if count)
         ends += [f"the {word} of its list for {names}"] if names else []
     if not ends:
@@ -184,6 +182,37 @@ def ends_of_lists(scores: AdaptScores, lists: Mapping[str, Sequence[float]]) -> 
         f"At some of the {len(scores.images)} partitions (how many stands in brackets) the rate "
         f"chosen is {' and '.join(ends)}, where others may do better."
     )
+
+
+def of_differences(scores: AdaptScores) -> str:
+    """What the intervals of differences are over."""
+    several = len(scores.seeds) > 1
+    if scores.right:
+        both = "seeds and test images, paired by both" if several else "images, paired by image"
+        return f"Intervals of differences are over {both}."
+    if several:
+        return (
+            "Intervals of differences are Student's over seeds, paired by seed on the same test "
+            "images: what other images would change is in none of them."
+        )
+    return "Intervals of differences are as if measured on different images, which is too wide."
+
+
+def softmaxes(found: Sequence[tuple[str, str]]) -> str:
+    """What goes through a softmax before the loss, "" for nothing; by item where they differ.
+
+    Args:
+        found: items, or items at a partition, and what their logits go through.
+    """
+    by_kind: dict[str, list[str]] = {}
+    for name, kind in found:
+        by_kind.setdefault(kind, []).append(name)
+    said = [
+        f"a softmax over the {kind}" + (f" ({', '.join(names)})" if len(by_kind) > 1 else "")
+        for kind, names in by_kind.items()
+        if kind != "none"
+    ]
+    return " and ".join(said)
 
 
 def _tested(each: Compared) -> dict[str, float]:

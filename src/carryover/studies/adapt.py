@@ -143,8 +143,9 @@ def cells(study: Adapt, item: str) -> tuple[list[Cell], list[Cell]]:
     trained = [method for method in methods if method not in WITHOUT_RATE]
     tried = [
         Cell(method, partition, 0, lr)
-        for method, partition, lr in product(trained, study.partitions, study.lrs[item])
-        if len(study.lrs[item]) > 1
+        for method, partition in product(trained, study.partitions)
+        if len(rates := study.at(partition).lrs[item]) > 1
+        for lr in rates
     ]
     reported = [
         Cell(method, partition, seed)
@@ -193,12 +194,12 @@ def numbers(
     folder: Path,
 ) -> Numbers:
     """What one cell gives; its predictions and encoder go to files in `folder`."""
-    study = params.adapt
+    study = params.adapt.at(cell.partition)
     place = {"method": cell.method, "partition": cell.partition, "seed": cell.seed}
     write = partial(adapt_predictions.write, predictions_of(folder, cell), study, start, place)
     if cell.method == "zero-shot":
-        write(adapt_predictions.untrained(study, start))
-        return zero_shot(study, start, chosen_rows(params, start, cell.method, 1.0, 0)[0])
+        write(made := adapt_predictions.untrained(study, start))
+        return zero_shot(study, start, chosen_rows(params, start, cell.method, 1.0, 0)[0], made)
     examples, classes = chosen_rows(params, start, cell.method, cell.partition, cell.seed)
     shared = f"{cell.partition:g}/{cell.seed}"  # methods share images, heads and batches
     validation = run.generator(params.seed, f"adapt/validation/{shared}")
@@ -223,12 +224,12 @@ def numbers(
         about = axes(study, cell, study.dataset, "test")
         checkpoints.write(file_of(folder, cell), adapted(study, start, about, trained))
     seen = embeddings_by_set(start, trained, study.dataset)
-    write(adapt_predictions.named(study, start, trained, seen))
+    write(made := adapt_predictions.named(study, start, trained, seen))
     fitted = embeddings_of(trained, examples)
     return [
         *measured(study, trained, fitted, examples.labels, "train"),
         *measured(study, trained, seen[study.dataset], start.test.labels, "test"),
-        *retained(study, start, trained, seen),
+        *retained(study, start, made),
         (study.dataset, "train", "updates", float(trained.updates), len(examples)),
         (study.dataset, "train", "lr", lr, len(examples)),
         (study.dataset, "train", "diverged", float(trained.diverged), len(examples)),

@@ -39,7 +39,15 @@ from carryover.report.adapt_scores import (
     from_rows,
     share,
 )
-from carryover.report.adapt_summary import answer, ends_of_lists, headline, passes, summarise
+from carryover.report.adapt_summary import (
+    answer,
+    ends_of_lists,
+    headline,
+    of_differences,
+    passes,
+    softmaxes,
+    summarise,
+)
 from carryover.report.tables import Table, latex, markdown
 from carryover.rows import Row, read_rows
 
@@ -55,7 +63,6 @@ RELEASED = Path("claims/released/adapt.csv")
 PREDICTIONS = Path("data/predictions/adapt")
 TIMES = Path("reports/bench/adapt.json")
 FOLDERS = {"missing-class": "missing", "extra-class": "too many"}
-SOFTMAX = {"classes": "the classes", "batch": "the batch"}
 GAINS = (
     "Accuracy minus that of the frozen probe on the same partition and seed: of the one trained by "
     "Adam, which has the other methods' updates, and of the solver's, which goes on until it "
@@ -95,7 +102,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     write_text(FOLDER / "gains.csv", adapt_csv.gains_csv(scores, *both))
     write_text(FOLDER / "retention.csv", adapt_csv.retention_csv(scores))
     write_tables("adapt", f"# Adapt\n\n{text}\n", tables)
-    over = _of_differences(scores)
+    over = of_differences(scores)
     write_tables("gains", f"# Gains over the frozen probe\n\n{GAINS} {over}\n", gained)
     title = "# How much zero-shot transfer was kept"
     write_tables("retention", f"{title}\n\n{RETENTION} {over}\n", retained)
@@ -181,11 +188,12 @@ def reading(study: Adapt, scores: AdaptScores, entry: EncoderEntry) -> str:
     """How to read the tables: what was adapted how, intervals, which faults are on."""
     said = (_methods(study, scores), _training(study, scores), _budget(study, scores))
     parts = [" ".join(said).rstrip(), _intervals(study, scores)]
+    softmax = softmaxes(study.of_items(study.softmax))
     on = {
         f"a class folder {FOLDERS.get(study.partition_fault)} from {share(study.fault_from)} on": (
             study.partition_fault != "none"
         ),
-        f"a softmax over {SOFTMAX.get(study.softmax)} before the loss": study.softmax != "none",
+        f"{softmax} before the loss": bool(softmax),
         "Adam in half precision": study.adam == "float16",
         "learning rates that fall from tensor to tensor": study.decay_per == "tensor",
         "a random head": study.head == "random",
@@ -208,8 +216,11 @@ def _methods(study: Adapt, scores: AdaptScores) -> str:
         "llrd": f"trains the layer norms from block {study.blocks_from} on, with learning rates "
         f"that are multiplied by {study.decay:g} from {study.decay_per} to {study.decay_per} "
         "towards the input",
+        "llrd-blocks": "trains all weights, with rates that are multiplied by "
+        f"{study.decay_blocks:g} from {study.decay_per} to {study.decay_per}",
     }
-    here = {item for item in study.items if item != "probe"} | set(study.probe)
+    here = {method for item in study.items for method in study.methods(item)}
+    here |= {"unfreeze"} & set(study.items)
     wordless = ZERO_SHOT in here and "accuracy" not in scores.zero_shot
     here -= {ZERO_SHOT} if wordless else set()
     methods = "; ".join(f"{name} {what}" for name, what in done.items() if name in here)
@@ -228,13 +239,13 @@ def _methods(study: Adapt, scores: AdaptScores) -> str:
 
 def _training(study: Adapt, scores: AdaptScores) -> str:
     """Budgets, and how rates and penalties were chosen."""
-    epochs = ", ".join(f"{study.epochs[item]} ({item})" for item in study.items)
+    epochs = ", ".join(f"{count} ({name})" for name, count in study.of_items(study.epochs))
     most = f" and {study.max_updates} updates" if study.max_updates else ""
     held = f"{100 * study.validation_fraction:g} % of a partition's images"
     rates = (
         f"Of several learning rates, the one that is right most often on {held}, held out with "
         "the first seed, is taken for all seeds."
-        if any(len(study.lrs[item]) > 1 for item in study.items)
+        if any(len(rates) > 1 for _, rates in study.of_items(study.lrs))
         else "The learning rates were not chosen among several."
     )
     penalties = (
@@ -259,10 +270,12 @@ def _training(study: Adapt, scores: AdaptScores) -> str:
 def _budget(study: Adapt, scores: AdaptScores) -> str:
     """How often trainings saw their images, and which rates were at an end of their lists."""
     lists = {
-        method: study.lrs[item]
+        (method, partition): rates
         for item in study.items
         for method in study.methods(item)
-        if len(study.lrs[item]) > 1 and method not in (ZERO_SHOT, SOLVER, *FAULTS)
+        for partition in scores.images
+        if len(rates := study.at(partition).lrs[item]) > 1
+        and method not in (ZERO_SHOT, SOLVER, *FAULTS)
     }
     seen = passes(scores, study.batch_size) if study.max_updates else ""
     return " ".join(said for said in (seen, ends_of_lists(scores, lists)) if said)
@@ -273,7 +286,7 @@ def _intervals(study: Adapt, scores: AdaptScores) -> str:
     if len(scores.seeds) == 1:
         return (
             "Square brackets: 95 % intervals over test images; one seed says nothing about other "
-            f"seeds. {_of_differences(scores)}"
+            f"seeds. {of_differences(scores)}"
         )
     drawn = "nested partitions, batches and a head"
     drawn = drawn if study.head == "random" else "nested partitions and batches"
@@ -281,20 +294,7 @@ def _intervals(study: Adapt, scores: AdaptScores) -> str:
     return (
         f"Square brackets: 95 % intervals. Those of accuracies are over test images and "
         f"{len(scores.seeds)} seeds, each with {drawn} of its own{rates}. "
-        f"{_of_differences(scores)} Intervals are not adjusted for their number; p values are. "
+        f"{of_differences(scores)} Intervals are not adjusted for their number; p values are. "
         "With few seeds, the p value of a single cell survives that only where the seeds agree "
         "closely; the means over partitions are the stronger test."
     )
-
-
-def _of_differences(scores: AdaptScores) -> str:
-    several = len(scores.seeds) > 1
-    if scores.right:
-        both = "seeds and test images, paired by both" if several else "images, paired by image"
-        return f"Intervals of differences are over {both}."
-    if several:
-        return (
-            "Intervals of differences are Student's over seeds, paired by seed on the same test "
-            "images: what other images would change is in none of them."
-        )
-    return "Intervals of differences are as if measured on different images, which is too wide."
