@@ -208,10 +208,8 @@ def sized(images: Images, encoder: Encoder) -> UInt8[Tensor, "n c h w"]:
                     values[row] = pixels
                     advance()
             try:
-                with partial.open("rb") as written:
-                    os.fsync(
-                        written.fileno()
-                    )  # what is mapped too: the name says that all is there
+                with partial.open("rb") as written:  # what is mapped too
+                    os.fsync(written.fileno())
                 partial.replace(path)
             except OSError as error:
                 partial.unlink(missing_ok=True)
