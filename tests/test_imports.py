@@ -32,7 +32,7 @@ LAYERS = (  # highest first; a folder stands for all its modules
     ("survival_measures",),
     ("survival_line",),
     ("survival_looks", "survival_origins"),
-    ("survival_start",),
+    ("survival_start", "survival_sources"),
     ("continual_similarity", "continual_features", "continual_rates", "continual_between"),
     ("continual_measures",),
     ("continual_training", "continual_layers", "continual_drawn"),

@@ -17,7 +17,7 @@ from carryover.checkpoints import Checkpoint
 from carryover.claims import schema
 from carryover.config import params as config
 from carryover.embed import prepared
-from carryover.errors import DataError, KitError
+from carryover.errors import ConfigError, DataError, KitError
 from carryover.files import digest
 from carryover.measure import survival as measure
 from carryover.models import encoders
@@ -285,6 +285,27 @@ def test_an_answer_untaught_is_that_of_the_starts_own_classifier(made: Checkout)
         by_hand = cnn().model((pixels.expand(-1, 3, -1, -1) - 0.5) / 0.5)
     assert torch.allclose(seen.own[part.dataset], by_hand, atol=1e-5)
     assert place_of(params, found) == ("cuts", "pretrain:cnn6-digits-0-4", "digits")
+
+
+def test_without_other_sets_or_sentences_the_source_is_answered_by_prompts(made: Checkout) -> None:
+    params, found = config.read(PARAMS), of_clip(clip(), 0, {})
+    assert [part.dataset for part in load_origin(params, found, CPU).own] == ["letters"]
+    alone = dataclasses.replace(params, adapt=dataclasses.replace(params.adapt, others=None))
+    assert [part.dataset for part in load_origin(alone, found, CPU).own] == ["world captions"]
+    recipe = params.pretrain["clip-nano"]
+    for source, own in (("letters", ["letters"]), ("digits", [])):  # digits: adapted to
+        corpus = {"clip-nano": dataclasses.replace(recipe, dataset="", datasets=(source,))}
+        origin = load_origin(dataclasses.replace(alone, pretrain=corpus), found, CPU)
+        assert [part.dataset for part in origin.own] == own
+        assert origin.source is not None
+        assert origin.source.dataset == source
+        assert [part.templates for part in origin.own] == [1] * len(own)
+
+
+def test_a_model_of_an_encoder_that_is_not_listed_is_refused(made: Checkout) -> None:
+    found = dataclasses.replace(of_clip(clip(), 0, {}), network="clip-mini")
+    with pytest.raises(ConfigError, match="of adapt unfreeze: expected one of clip-nano"):
+        load_origin(config.read(PARAMS), found, CPU)
 
 
 def test_layers_come_with_the_embedding_last(made: Checkout) -> None:

@@ -11,9 +11,24 @@ from typing import Any
 import pytest
 
 from carryover.errors import DataError
-from carryover.report import survival_kept, survival_mixing, survival_summary, survival_tables
+from carryover.report import (
+    survival_kept,
+    survival_layers,
+    survival_mixing,
+    survival_summary,
+    survival_tables,
+)
 from carryover.report.survival_files import remake, write_report
-from carryover.report.survival_scores import Kind, Scores, found, from_rows, mean, models, starts
+from carryover.report.survival_scores import (
+    Kind,
+    Scores,
+    found,
+    from_rows,
+    mean,
+    models,
+    single,
+    starts,
+)
 from carryover.rows import Row, write_rows
 
 TUNED = Kind("adapt", "unfreeze", "unfreeze-all", "digits")
@@ -106,6 +121,125 @@ def test_the_table_has_a_dash_where_nothing_was_measured(scores: Scores) -> None
     assert table.lines[1] == cells
     assert table.lines[0][4].startswith("0.30 [")
     assert "chance" in table.title
+
+
+BEGAN = Kind("adapt", "start", "clip-nano", "digits")
+
+
+def calibrated() -> list[Row]:
+    """Calibration of a start and of what it became, and of a network without answers."""
+    at = {"by": "own", "role": "source", "dataset": "letters"}
+    made = [row(BEGAN, "ece", 0.1, None, **at), row(BEGAN, "nll", 1.5, None, **at)]
+    for seed in (0, 1):
+        made += [row(TUNED, "ece", 0.4, seed, **at), row(TUNED, "nll", 3.0, seed, **at)]
+    return [*made, row(CUT, "kept", 1.0, by="probe")]
+
+
+def test_calibration_is_told_before_and_after() -> None:
+    table = survival_tables.beside(from_rows(calibrated(), "mini"))
+    names = ["ECE, before", "ECE, after", "NLL, before", "NLL, after", "seeds"]
+    assert table.header[-5:] == names
+    tuned, cut = table.lines
+    assert tuned[-5:] == ["10.0", "40.0", "1.50", "3.00", "2"]
+    assert cut[-5:] == [*[survival_tables.DASH] * 4, "1"]
+
+
+def test_the_start_of_a_model_is_that_of_its_weights_and_images() -> None:
+    other = Kind("adapt", "start", "clip-photos", "digits")
+    two = [*calibrated(), replace(row(other, "ece", 0.3, None), weights="v")]
+    assert from_rows(two, "mini").began == {TUNED: BEGAN}
+    unclear = [*calibrated(), row(other, "ece", 0.3, None)]
+    assert from_rows(unclear, "mini").began == {}
+    (tuned, _) = survival_tables.beside(from_rows(unclear, "mini")).lines
+    assert tuned[-5:-3] == [survival_tables.DASH, "40.0"]
+
+
+def test_one_model_of_a_kind_is_said_to_be_one(scores: Scores) -> None:
+    assert single(scores).startswith("one seed: n = 1 model, whose spread is not known")
+    assert "some ways of cuts:" in single(scores)  # of adapt there are two seeds
+    for table in (survival_tables.kept(scores), survival_tables.beside(scores)):
+        assert "One seed: n = 1 model" in table.title
+    alone = [each for each in rows() if each.cell["origin"] == "adapt"]
+    assert single(from_rows(alone, "mini")) == ""
+    assert "n = 1" not in survival_tables.kept(from_rows(alone, "mini")).title
+
+
+def similar(kind: Kind, values: dict[str, tuple[float, ...]]) -> list[Row]:
+    return [
+        row(kind, "cka", value, seed, layer=layer)
+        for layer, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds)
+    ]
+
+
+DEEP = {"embed": (1.0, 1.0), "block2": (0.9, 0.5), "block10": (0.4, 0.3), "output": (0.3, 0.3)}
+
+
+def test_layers_stand_from_input_to_output_whatever_the_order_of_rows() -> None:
+    order = ["embed", "block2", "block10", "output", "embedding"]
+    made = similar(TUNED, DEEP | {"embedding": (0.2, 0.2)})
+    for given in (made, made[::-1]):
+        ((shown,), right) = survival_layers.columns_of_maps(from_rows(given, "mini"))
+        assert (shown.title, shown.layers, right) == ("adapt", order, [])
+    names = ["output", "linear0", "conv10", "conv2", "stem", "layer1-0", "embedding"]
+    assert sorted(names, key=survival_layers.depth_of) == [
+        *("stem", "conv2", "conv10", "layer1-0", "linear0", "output", "embedding"),
+    ]
+
+
+def test_networks_with_fewer_layers_stand_with_the_whole_and_others_apart() -> None:
+    whole = Kind("retrieval", "resnet18", "simclr", "digits")
+    part = Kind("retrieval", "resnet18", "corpus", "digits")
+    other = Kind("retrieval", "perceiver", "corpus", "digits")
+    made = [
+        *similar(whole, {"stem": (1.0,), "layer1-0": (0.5,), "embedding": (0.5,)}),
+        *similar(part, {"stem": (1.0,), "embedding": (0.5,)}),
+        *similar(other, {"embed": (1.0,), "block0": (0.5,), "embedding": (0.5,)}),
+    ]
+    left, right = survival_layers.columns_of_maps(from_rows(made, "mini"))
+    assert left == []
+    assert [(each.title, each.layers, len(each.lines)) for each in right] == [
+        ("retrieval", ["embed", "block0", "embedding"], 1),
+        ("retrieval", ["stem", "layer1-0", "embedding"], 2),
+    ]
+
+
+def test_a_map_has_the_means_and_marks_seeds_that_differ() -> None:
+    figure = survival_layers.layers(from_rows(similar(TUNED, DEEP), "mini"))
+    axis = figure.axes[0]
+    (cells,) = axis.images[0].get_array()  # type: ignore[misc]
+    assert list(cells) == pytest.approx([1.0, 0.7, 0.35, 0.3])
+    assert [text.get_text() for text in axis.texts] == ["70", "35", "30"]  # 100 is not written
+    (mark,) = axis.lines
+    assert round(float(mark.get_xdata()[0])) == 1  # type: ignore[arg-type, index]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == list(DEEP)[::-1]
+
+
+def test_cells_of_deep_networks_have_no_numbers_and_every_second_layer_a_name() -> None:
+    blocks = {f"block{i}": (0.5,) for i in range(60)}
+    figure = survival_layers.layers(from_rows(similar(TUNED, blocks), "mini"))
+    axis = figure.axes[0]
+    assert len(axis.texts) == 0
+    named = [tick.get_text() for tick in axis.get_xticklabels()]
+    assert named == [f"block{i}" for i in range(59, 0, -2)]
+    assert "no number" not in figure._supxlabel.get_text()  # type: ignore[attr-defined]
+
+
+def test_maps_of_the_same_layers_name_them_once() -> None:
+    after = Kind("sequence", "plain", "finetune", "1")
+    made = [*similar(TUNED, DEEP), *similar(after, DEEP)]
+    (left, _) = survival_layers.columns_of_maps(from_rows(made, "mini"))
+    assert [(each.title, each.named) for each in left] == [("adapt", False), ("sequence", True)]
+    shallow = similar(after, {"embed": (1.0,), "output": (1.0,)})
+    (left, _) = survival_layers.columns_of_maps(from_rows([*made[:8], *shallow], "mini"))
+    assert [each.named for each in left] == [True, True]
+
+
+def test_models_without_layers_have_no_map() -> None:
+    scores = from_rows([row(CUT, "diverged", 1.0)], "mini")
+    assert survival_layers.columns_of_maps(scores) == [[], []]
+    (axis,) = survival_layers.layers(scores).axes
+    assert axis.texts[0].get_text() == "no layers of adapted models"
 
 
 def test_the_csv_has_every_number(scores: Scores) -> None:
@@ -215,7 +349,7 @@ def test_equal_rows_give_equal_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
         made.append({p.name: p.read_bytes() for p in Path("reports/survival").iterdir()})
     assert made[0].keys() == {
         *("summary.json", "survival.csv", "survival.md", "survival.tex"),
-        *("kept.svg", "kept.png", "mixing.svg", "mixing.png"),
+        *("kept.svg", "kept.png", "layers.svg", "layers.png", "mixing.svg", "mixing.png"),
     }
     assert {name for name in made[0] if made[0][name] != made[1][name]} <= {"survival.csv"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from carryover.models.pretrained import FOLDER as MODELS
 from carryover.models.prompts import class_prompts
 from carryover.prepare import SETS, refuse_stale
 from carryover.retrieval_start import loaded
+from carryover.survival_sources import PRETRAIN, asked
 from carryover.survival_start import (
     Origin,
     Part,
@@ -38,7 +39,6 @@ from carryover.survival_start import (
 if TYPE_CHECKING:
     from carryover.config.params import Params
 
-PRETRAIN = "pretrain:"
 Place = tuple[str, ...]  # what models of one kind have in common
 
 
@@ -80,49 +80,36 @@ def expect_start(origin: Origin, found: Checkpoint) -> None:
 # --- encoders with text, or of it -----------------------------------------------------------------
 
 
-def _adapt(params: Params, found: Checkpoint, device: torch.device) -> Origin:
-    study = params.adapt
-    return _of_encoder(params, study.encoder, study.dataset, study.others or (), device)
+def _of_encoder(params: Params, found: Checkpoint, device: torch.device) -> Origin:
+    """Sets outside those adapted to are answered untaught.
 
-
-def _sequence(params: Params, found: Checkpoint, device: torch.device) -> Origin:
-    """Sets outside the order are answered untaught, or sentences where there is none."""
-    study = params.sequence
-    order = study.orders[found.cell["order"]]
-    others = [name for name in study.datasets if name not in order]
-    return _of_encoder(params, study.encoder, order[-1], others, device)
-
-
-def _continual(params: Params, found: Checkpoint, device: torch.device) -> Origin:
-    study = params.continual
-    streamed = study.streams[found.cell["stream"]]
-    known = params.encoders[found.network].datasets
-    others = [name for name in known if name not in streamed]
-    return _of_encoder(params, found.network, streamed[0], others, device)
-
-
-def _of_encoder(
-    params: Params, name: str, dataset: str, others: Sequence[str], device: torch.device
-) -> Origin:
-    study, entry = params.survival, params.encoders[name]
+    Where there are none it is the sentences that the encoder was pretrained with, or the classes of
+    the set that it was pretrained on, by the general prompt alone.
+    """
+    where = f"checkpoint of {found.study} {found.item}"
+    entry = pick(params.encoders, found.network, where)
+    target = KINDS[found.study].target(params, found)
+    wanted, study = asked(params, found.study, found.network, target), params.survival
     encoder = prepared(entry)
     encoder.model.to(device)
     encoder.image.to(device)
     generic = entry.prompts == "generic"
-    own = [_by_prompts(params, encoder, other, generic, device) for other in others]
-    source, sentences = _source(params, encoder, device)
+    own = [_by_prompts(params, encoder, name, generic, device) for name in wanted.others]
+    source, sentences = _source(params, encoder, wanted.source, device)
     if not any(own):
         own = [sentences]
-    target = _part(params, encoder, dataset, device)
+    if not any(own):
+        own = [_by_prompts(params, encoder, name, True, device) for name in wanted.apart]
+    part = _part(params, encoder, wanted.target, device)
     return Origin(
         encoder,
-        tuple(part for part in own if part),
+        tuple(each for each in own if each),
         source,
-        target,
-        made_worse(target.test, study.corruptions, study.severity),
+        part,
+        made_worse(part.test, study.corruptions, study.severity),
         None,
         _digests(encoder),
-        (source or target).test,
+        (source or part).test,
         device,
     )
 
@@ -138,7 +125,7 @@ def _by_prompts(
     """A set that class prompts answer; None where the encoder does not know their words."""
     if encoder.text is None:
         return None
-    images = _images(params, dataset, "test")
+    images = _images(params, dataset, _test_split(dataset))
     prompts = class_prompts(dataset, images.class_names, generic)
     try:
         ids = encoder.text.tokenize([prompt for group in prompts for prompt in group])
@@ -159,13 +146,9 @@ def _texts(encoder: Encoder, ids: Tensor, templates: int) -> Float[Tensor, "c d"
 
 
 def _source(
-    params: Params, encoder: Encoder, device: torch.device
+    params: Params, encoder: Encoder, name: str | None, device: torch.device
 ) -> tuple[Part | None, Part | None]:
     """What an encoder was pretrained on: its classes, and its sentences where it knows text."""
-    name = params.survival.pretrained_on
-    if encoder.name.startswith(PRETRAIN):
-        recipe = params.pretrain[encoder.name.removeprefix(PRETRAIN)]
-        name = next(iter(getattr(recipe, "datasets", None) or ()), recipe.dataset)
     if name is None:
         return None, None
     source = _part(params, encoder, name, device)
@@ -242,7 +225,8 @@ def _retrieval(params: Params, found: Checkpoint, device: torch.device) -> Origi
     study, retrieval = params.survival, params.retrieval
     encoder = loaded((retrieval.starts or {})[found.item][found.cell["control"]])
     encoder.model.to(device)
-    source, _ = _source(params, encoder, device)
+    wanted = asked(params, found.study, found.network, retrieval.dataset)
+    source, _ = _source(params, encoder, wanted.source, device)
     scale = None
     if found.form.get("mean"):
         scale = (tuple(found.form["mean"]), tuple(found.form["std"]))
@@ -278,8 +262,8 @@ class Kind:
 
 KINDS = {
     "cuts": Kind(lambda params, found: params.cuts.pair, _cuts),
-    "adapt": Kind(lambda params, found: params.adapt.dataset, _adapt),
-    "continual": Kind(lambda params, found: str(found.cell["stream"]), _continual),
-    "sequence": Kind(lambda params, found: str(found.cell["order"]), _sequence),
+    "adapt": Kind(lambda params, found: params.adapt.dataset, _of_encoder),
+    "continual": Kind(lambda params, found: str(found.cell["stream"]), _of_encoder),
+    "sequence": Kind(lambda params, found: str(found.cell["order"]), _of_encoder),
     "retrieval": Kind(lambda params, found: params.retrieval.dataset, _retrieval),
 }

@@ -15,6 +15,11 @@ SURVIVAL = Study(
             "answers untaught, what a probe and nearest neighbours read from its features, and "
             "how alike its embeddings are to the start's; bars are 95 % intervals over seeds.",
         ),
+        "layers": Shown(
+            "Heat maps: CKA with the start by layer group, a line each kind of adapted model",
+            "Where in the network it was changed: how alike each layer's features are to those of "
+            "the same layer of the start, from input to output; a dot where seeds differ.",
+        ),
         "mixing": Shown(
             "Line plots: accuracy on source against target along the line from start to adapted",
             "Weights mixed with the start's: a point near the upper right keeps what was known "

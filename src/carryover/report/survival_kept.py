@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 from carryover.measure.statistics import Interval
 from carryover.report.figures import PAGE, style
 from carryover.report.sequence_grid import key, legend, notes, nothing
-from carryover.report.survival_scores import Kind, Scores, mean, models, origins, seeds_of
+from carryover.report.survival_scores import (
+    Kind,
+    Scores,
+    mean,
+    models,
+    origins,
+    seeds_of,
+    single,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,6 +67,7 @@ def kept(scores: Scores) -> Figure:
                 if beyond
                 else ""
             ),
+            single(scores),
         )
         return figure
 

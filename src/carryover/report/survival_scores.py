@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from carryover.errors import DataError
+from carryover.errors import DataError, listed
 from carryover.measure.statistics import Interval
 from carryover.report.adapt_intervals import over_seeds
 from carryover.rows import Row
@@ -63,10 +63,16 @@ BySeed = dict[int, Number]
 
 @dataclass(frozen=True)
 class Scores:
-    """Numbers by kind, metric and the axes beside the kind's; of no seed under seed 0."""
+    """Numbers by kind, metric and the axes beside the kind's; of no seed under seed 0.
+
+    Attributes:
+        began: the start of each kind that was adapted, by the digests of weights and images; none
+            where rows of several starts have the same.
+    """
 
     preset: str
     numbers: dict[Kind, dict[tuple[str, Axes], BySeed]]
+    began: dict[Kind, Kind]
 
 
 def from_rows(rows: Iterable[Row], preset: str) -> Scores:
@@ -76,6 +82,7 @@ def from_rows(rows: Iterable[Row], preset: str) -> Scores:
         DataError: rows of another preset, or none.
     """
     found: dict[Kind, dict[tuple[str, Axes], BySeed]] = {}
+    alike: dict[tuple[str, ...], set[Kind]] = {}  # kinds of the same start on the same images
     for row in rows:
         if row.preset != preset:
             raise DataError(
@@ -87,12 +94,18 @@ def from_rows(rows: Iterable[Row], preset: str) -> Scores:
         seed = cell.pop("seed", None) or 0
         place = (row.metric, frozenset(cell.items()))
         found.setdefault(kind, {}).setdefault(place, {})[seed] = Number(row.value, row.n)
+        alike.setdefault((kind.origin, kind.target, row.weights, row.data), set()).add(kind)
     if not found:
         raise DataError(
             "reports/survival/runs: expected rows of adapted models, found none; run `dvc repro "
             "survival`"
         )
-    return Scores(preset, {kind: found[kind] for kind in sorted(found, key=_place)})
+    began: dict[Kind, Kind] = {}
+    for kinds in alike.values():
+        first = [kind for kind in kinds if kind.way == START]
+        if len(first) == 1:
+            began |= {kind: first[0] for kind in kinds if kind.way != START}
+    return Scores(preset, {kind: found[kind] for kind in sorted(found, key=_place)}, began)
 
 
 def _place(kind: Kind) -> tuple[Any, ...]:
@@ -157,6 +170,21 @@ def mean(scores: Scores, kind: Kind, metric: str, **axes: Any) -> Interval | Non
 def seeds_of(scores: Scores, kind: Kind) -> int:
     """Seeds of a kind."""
     return len({seed for each in scores.numbers[kind].values() for seed in each})
+
+
+def single(scores: Scores) -> str:
+    """A sentence on kinds of which one model is known, for below tables and figures; or ""."""
+    alone = [origin for origin in origins(scores) if _one(scores, origin)]
+    if not alone:
+        return ""
+    return (
+        f"one seed: n = 1 model, whose spread is not known (some ways of {listed(alone)}: one seed "
+        "was trained, or its weights alone are kept)"
+    )
+
+
+def _one(scores: Scores, origin: str) -> bool:
+    return any(seeds_of(scores, kind) == 1 for kind in models(scores) if kind.origin == origin)
 
 
 def images_of(scores: Scores, kind: Kind, metric: str, **axes: Any) -> int:

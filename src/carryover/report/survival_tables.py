@@ -14,6 +14,7 @@ from carryover.report.survival_scores import (
     mean,
     models,
     seeds_of,
+    single,
     starts,
 )
 from carryover.report.tables import Table, to_csv
@@ -35,6 +36,7 @@ SHARES: dict[str, tuple[str, dict[str, Any]]] = {
     "target, kNN": ("accuracy", {"role": "target", "by": "neighbours"}),
     "corrupted": ("corrupted_accuracy", {}),
 }
+CALIBRATION = ("ECE, before", "ECE, after", "NLL, before", "NLL, after")
 ENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "barrier, source": ("barrier", {"role": "source"}),
     "barrier, target": ("barrier", {"role": "target"}),
@@ -58,7 +60,7 @@ def kept(scores: Scores) -> Table:
         "start was pretrained for; a dash where the start is not above chance by two standard "
         "errors and ten images, or cannot answer. "
         "CKA: debiased linear CKA of the embeddings; distance: |w - w0| / |w0|. n: images that "
-        "neighbours name."
+        f"neighbours name.{_single(scores)}"
     )
     return Table(title, [*KEYS, *KEPT, "n", "seeds"], lines)
 
@@ -69,8 +71,8 @@ def beside(scores: Scores) -> Table:
         [
             *kind,
             *(_percent(mean(scores, kind, m, **at)) for m, at in (SHARES | ENDS).values()),
-            _percent(mean(scores, kind, "ece")),
-            _number(mean(scores, kind, "nll")),
+            *_calibration(scores, kind),
+            str(seeds_of(scores, kind)),
         ]
         for kind in models(scores)
     ]
@@ -79,10 +81,20 @@ def beside(scores: Scores) -> Table:
         "seeds. untaught: by the prompts or the classifier of the start; probe: a ridge probe on "
         "the features; corrupted: that probe on corrupted images of the target. barrier: how far "
         "the error on the line from the start rises above the straight line between that of both "
-        "ends, points. ECE (per cent) and "
-        "NLL (nats) of the untaught answers."
+        "ends, points. ECE (per cent) and NLL (nats) of the untaught answers to the same images, "
+        f"by the start (before) and by the adapted model (after).{_single(scores)}"
     )
-    return Table(title, [*KEYS, *SHARES, *ENDS, "ECE", "NLL"], lines)
+    return Table(title, [*KEYS, *SHARES, *ENDS, *CALIBRATION, "seeds"], lines)
+
+
+def _calibration(scores: Scores, kind: Kind) -> list[str]:
+    """Before and after, where the start is known and both answer."""
+    start, cells = scores.began.get(kind), []
+    for metric, text in (("ece", _percent), ("nll", _number)):
+        after = mean(scores, kind, metric)
+        before = mean(scores, start, metric) if start and after else None
+        cells += [text(before), text(after)]
+    return cells
 
 
 def began(scores: Scores) -> Table:
@@ -102,6 +114,11 @@ def began(scores: Scores) -> Table:
         "adapted to, of a sequence the last of its sets. n: images that neighbours name."
     )
     return Table(title, ["study", "start", "target", *SHARES, "ECE", "NLL", "n"], lines)
+
+
+def _single(scores: Scores) -> str:
+    said = single(scores)
+    return f" {said[:1].upper()}{said[1:]}." if said else ""
 
 
 def _n(scores: Scores, kind: Kind) -> list[str]:
