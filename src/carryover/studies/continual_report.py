@@ -121,8 +121,7 @@ def rows_between(params: Params, context: run.Context) -> list[Row]:
         DataError: as `between`.
     """
     study = params.continual
-    random = run.generator(params.seed, "continual/between")
-    made = [] if set(PAIR) - set(study.items) else between(study.cka, CHECKPOINTS, random)
+    made = between(study.cka, CHECKPOINTS, params.seed) if set(PAIR) <= set(study.items) else []
     return [
         Row(
             study="continual",
