@@ -81,6 +81,7 @@ class Continual:
     seeds: int
     validation_fraction: float
     memory: int
+    optimiser_state: Literal["kept", "reset"]
     ewc_lambda: float
     ewc_decay: float
     lwf_alpha: float
