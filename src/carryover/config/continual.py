@@ -81,8 +81,8 @@ class Continual:
     arms: dict[str, Arm]
     seeds: int
     validation_fraction: float
-    memory: int
     optimiser_state: Literal["kept", "reset"]
+    memory: int
     ewc_lambda: float
     ewc_decay: float
     lwf_alpha: float
