@@ -59,6 +59,7 @@ def settings(batch_size: int) -> Settings:
         ewc_decay=0.0,
         lwf_alpha=0.0,
         lwf_temperature=1.0,
+        optimiser_state="kept",
     )
 
 

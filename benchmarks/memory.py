@@ -108,7 +108,7 @@ def train(inputs: Inputs, size: Size, snapshot: Path) -> None:
     width = inputs(rows[:1]).numel()
     head = mlp_head(width, size.hidden, size.classes, generator=generator, sigmoid=False)
     optimiser = torch.optim.SGD(head.parameters(), LR, momentum=MOMENTUM)
-    settings = Settings("naive", BATCH, BATCH, 1, 0, 0.0, 0.0, 0.0, 1.0)
+    settings = Settings("naive", BATCH, BATCH, 1, 0, 0.0, 0.0, 0.0, 1.0, "kept")
     what = (head, inputs, labels, stream, optimiser, settings)
     run_stream(*what, seed=SEED, device=torch.device("cpu"), before=False, snapshot=snapshot)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from carryover.measure import streams
+from carryover.report.continual_paired import Answers, Place, Tests
 from carryover.rows import Row
 
 OFF = (0.0, 0.02, -0.02)  # of each seed
@@ -193,3 +195,29 @@ def rows(item: str, seeds: int = 3) -> list[Row]:
 def everything(seeds: int = 3) -> list[Row]:
     """Rows of all items."""
     return [each for item in ARMS for each in rows(item, seeds)]
+
+
+def answers_of(
+    rows: Iterable[Row], tasks: int = 1, nested: bool = True, mixed: bool = False
+) -> Tests:
+    """Answers with the rows' accuracies, after each experience.
+
+    Args:
+        tasks: that each show all photographs.
+        nested: the same photographs are the easy ones for every training.
+        mixed: in another order for every training.
+    """
+    found = {}
+    for i, each in enumerate(rows):
+        if (each.split, each.metric) == ("test", "accuracy"):
+            cell, random = dict(each.cell), np.random.default_rng(i)
+            seed, experience = int(cell.pop("seed")), int(cell.pop("experience"))
+            place = Place(item=each.item, freeze="", seed=seed, experience=experience, **cell)
+            right = np.arange(each.n) < round(each.value * each.n)
+            right = right if nested else random.permutation(right)
+            ids, order = np.arange(each.n) // tasks, np.arange(each.n)
+            order = random.permutation(order) if mixed else order
+            labels = ids % CLASSES["s-digits"]
+            answers = Answers(np.arange(each.n) % tasks, ids, labels, right)
+            found[place] = Answers(*(part[order] for part in answers))
+    return found

@@ -33,6 +33,7 @@ PLAIN = Settings(
     ewc_decay=0.5,
     lwf_alpha=1.0,
     lwf_temperature=2.0,
+    optimiser_state="kept",
 )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import copy
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +67,39 @@ def test_the_network_learns_and_naive_training_forgets() -> None:
     assert accuracy(last["naive"], task=0) < 0.3
     assert accuracy(last["replay"], task=0) > accuracy(last["naive"], task=0) + 0.3
     assert min(accuracy(last["cumulative"]), accuracy(last["joint"])) > 0.8
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES])
+@pytest.mark.parametrize("state", ["kept", "reset"])
+def test_every_strategy_forgets_its_momentum_between_experiences_if_told_to(
+    strategy: str, state: str
+) -> None:
+    net = network()
+    optimiser = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    held: list[int] = []  # tensors with a momentum, before each update
+    optimiser.register_step_pre_hook(lambda each, *_: held.append(len(each.state)))
+    settings = dataclasses.replace(PLAIN, strategy=strategy, optimiser_state=state)
+    found = run_stream(net, look, LABELS, chunks(), optimiser, settings, seed=0, device=CPU)
+    every = len(list(net.parameters()))
+    begins = np.cumsum([0, *(after.updates for after in found[1:])])[:-1]
+    assert [held[update] for update in begins] == [
+        0 if i == 0 or state == "reset" else every for i in range(len(begins))
+    ]
+    assert set(np.delete(held, begins)) == {every}
+    assert len(begins) == (1 if strategy == "joint" else 3)
+
+
+def test_without_momentum_there_is_no_state_to_forget() -> None:
+    def trained(momentum: float, state: str) -> list[Any]:
+        net = network()
+        optimiser = torch.optim.SGD(net.parameters(), 0.1, momentum=momentum)
+        settings = dataclasses.replace(PLAIN, optimiser_state=state)
+        return run_stream(net, look, LABELS, chunks(), optimiser, settings, seed=0, device=CPU)
+
+    assert equal(trained(0.0, "kept"), trained(0.0, "reset"))
+    kept, reset = trained(0.9, "kept"), trained(0.9, "reset")
+    assert equal(kept[:2], reset[:2])  # before any training and after the first experience
+    assert not same(kept[2], reset[2])
 
 
 def test_an_unknown_strategy_is_refused() -> None:

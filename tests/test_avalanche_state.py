@@ -67,9 +67,27 @@ def test_a_killed_distillation_by_heads_goes_on_to_the_same_result(tmp_path: Pat
     assert not equal(go(stream, strategy="lwf", lwf_alpha=0.0), whole)
 
 
+def test_a_killed_run_that_forgets_its_momentum_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    options = {"snapshot": tmp_path / "state.pt"}
+
+    def kill(experience: int) -> None:
+        if experience == 2:
+            raise Killed
+
+    whole = go(chunks(), optimiser_state="reset")
+    with pytest.raises(Killed):
+        go(chunks(), optimiser_state="reset", options=options | {"after_task": kill})
+    assert equal(go(chunks(), optimiser_state="reset", options=options), whole)
+
+
 def test_a_snapshot_of_another_run_is_not_gone_on_from(tmp_path: Path) -> None:
     options = {"snapshot": tmp_path / "state.pt"}
     go(classes(), options=options)
-    for changes in ({"batch_size": 8}, {"seed": 1}, {"strategy": "replay"}):
+    for changes in (
+        {"batch_size": 8},
+        {"seed": 1},
+        {"strategy": "replay"},
+        {"optimiser_state": "reset"},
+    ):
         assert equal(go(classes(), options=options, **changes), go(classes(), **changes))
     assert equal(go(chunks(), options=options), go(chunks()))

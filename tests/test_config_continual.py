@@ -85,6 +85,14 @@ ARM = "continual.arms.chunks"
             "validation_fraction: expected a number above 0 a",
         ),
         ({"continual.cka.images": 3}, r"cka\.images: expected at least 4, got 3"),
+        (
+            {"continual.optimiser_state": "lost"},
+            "optimiser_state: expected one of kept, reset, got",
+        ),
+        (
+            {"continual.cka.untrained_stream": "s-x"},
+            r"cka\.untrained_stream: expected one of s-digits, which partly frozen encoders train",
+        ),
         ({"continual.logistic.l2": 0.0}, r"logistic\.l2: expected a number above 0, got 0\.0"),
         ({"continual.logistic.features": ["pooled"]}, r"logistic\.features: expected one of proj"),
         ({"continual.logistic.encoder": "vit"}, r"logistic\.encoder: expected one of clip-nano, g"),

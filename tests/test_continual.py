@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -220,6 +221,36 @@ def test_trained_encoders_move_away_from_themselves_and_frozen_layers_do_not(
     same = of(whole["partly"], "cka", protocol="untrained")
     assert same == pytest.approx([1] * len(partly), abs=1e-9)
     assert len(of(whole["partly"], "published_cka", "train", protocol="untrained")) == len(partly)
+
+
+def test_trainings_are_told_what_becomes_of_the_optimisers_state() -> None:
+    study = replace(config.read(PARAMS).continual, optimiser_state="reset")
+    for arm in study.arms.values():
+        for strategy in arm.strategies or ():
+            told = continual_training.settings(study, arm, strategy)
+            assert told.optimiser_state == "reset"
+
+
+def test_models_as_loaded_are_compared_on_the_stream_that_is_named(embedded: Checkout) -> None:
+    tree = embedded.tree()["continual"]
+    arm, sets = tree["arms"]["first"], {"s-digits": ["digits"], "s-letters": ["letters"]}
+    both = arm | {"streams": ["s-digits", "s-letters"]}
+    embedded.edit(**{"continual.arms": {"first": both}, "continual.items": ["partly"]})
+    embedded.edit(**{"continual.streams": sets, "continual.seeds": 1})
+    found = {}
+    for name in (None, "s-letters"):
+        embedded.edit(**{"continual.cka.untrained_stream": name})
+        run_stage("continual", "partly")
+        rows = rows_of("partly")
+        found[name] = [row for row in rows if row.cell["protocol"] == "untrained"]
+        assert {row.cell["stream"] for row in rows if row.metric == "lr"} == {*sets}
+    assert {row.cell["stream"] for row in found[None]} == {"s-digits"}
+    assert {row.cell["stream"] for row in found["s-letters"]} == {"s-letters"}
+    first, other = (
+        [row.value for row in rows if row.metric == "published_cka"] for rows in found.values()
+    )
+    assert first != other
+    assert {row.params for rows in found.values() for row in rows} == {found[None][0].params}
 
 
 def test_a_checkpoint_holds_what_trained(whole: dict[str, list[Row]]) -> None:

@@ -47,7 +47,7 @@ def wrote(
 
 
 def pairs(folder: Path) -> list[Any]:
-    return list(between(study().cka, folder, torch.Generator().manual_seed(0)))
+    return list(between(study().cka, folder, 0))
 
 
 def test_layers_come_back_as_they_were(tmp_path: Path) -> None:
@@ -96,6 +96,17 @@ def test_arms_without_a_twin_are_left_out_and_other_images_refused(tmp_path: Pat
     wrote(tmp_path, "unfrozen", data="others")
     with pytest.raises(DataError, match=r"expected layers of the images of .*, got those"):
         pairs(tmp_path)
+
+
+def test_a_pair_more_leaves_the_bands_of_others_as_they_were(tmp_path: Path) -> None:
+    wrote(tmp_path, "partly", "children-2", seed=1)
+    wrote(tmp_path, "unfrozen", seed=2)
+    alone = pairs(tmp_path)
+    wrote(tmp_path, "partly", "children-1", seed=3)  # before it, by name
+    assert pairs(tmp_path)[1:] == alone
+    low = [value for metric, _, value, _ in alone[0][2] if metric == "cka_between_low"]
+    other = list(between(study().cka, tmp_path, 1))[1][2]
+    assert low != [value for metric, _, value, _ in other if metric == "cka_between_low"]
 
 
 def test_rows_between_arms_say_what_was_frozen_and_with_what(

@@ -22,6 +22,7 @@ from carryover.measure.statistics import Interval, holm, wilson
 from carryover.report import (
     continual_gains,
     continual_intervals,
+    continual_paired,
     continual_published,
     continual_scores,
     continual_summary,
@@ -32,7 +33,7 @@ from carryover.report.continual_scores import At, Run, Scores, from_rows
 from carryover.rows import Row, write_rows
 from carryover.studies import continual_report
 from conftest import REPOSITORY, TINY
-from continual_rows import ARMS, everything, features, matrix, row, run, untrained
+from continual_rows import ARMS, answers_of, everything, features, matrix, row, run, untrained
 
 RELEASED = REPOSITORY / "claims/released/continual.csv"
 NAIVE = Run(
@@ -303,7 +304,8 @@ def test_differences_say_what_they_are_held_against(scores: Scores, single: Scor
     table = continual_tables.differences(scores, found, "item")
     assert "minus that of the frozen encoder" in table.title
     assert "Holm" in table.title
-    assert table.lines[0][-2].startswith("+8.0 [")
+    assert table.lines[0][-3].startswith("+8.0 [")
+    assert table.lines[0][-1] == "seeds"  # from rows alone
     assert "naive training" in continual_tables.differences(scores, found, "strategy").title
     few = continual_tables.differences(single, continual_gains.gains(single), "item")
     assert "test images (1 seed)" in few.title
@@ -401,7 +403,7 @@ def test_predictors_of_one_class_are_named() -> None:
 
 def test_intervals_that_exclude_0_are_counted_beside_what_passes_holm() -> None:
     gains = [
-        continual_gains.Gain(CHILDREN, NAIVE, "item", Interval(value, low, high), 0.02, p)
+        continual_gains.Gain(CHILDREN, NAIVE, "item", Interval(value, low, high), 0.02, "seeds", p)
         for value, low, high, p in (
             *((0.1, 0.05, 0.15, 0.04), (0.05, 0.01, 0.09, 0.5)),
             *((-0.02, -0.03, -0.01, 0.5), (0.0, -0.1, 0.1, 1.0)),
@@ -552,16 +554,20 @@ def test_the_text_names_seeds_rates_and_faults(scores: Scores, single: Scores) -
 def test_the_stage_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     more = {"frozen": features(), "partly": untrained(), "unfrozen": []}
+    tests: dict[Any, Any] = {}
     for item in ARMS:
         found = [e for s in ("naive", "replay") for e in run(item, "s-digits", "ci-5", s, seeds=2)]
         path = continual_report.rows_of(item)
         write_rows(path, [*found, *more[item]])
+        tests |= answers_of(found)
         path.with_name("drawn.jsonl").write_text("")
     continual_report.RELEASED.parent.mkdir(parents=True)
     continual_report.RELEASED.write_text(RELEASED.read_text())
     asked: list[bool] = []
     context = runner.Context("continual-report", "p", "s", lambda: asked.append(True))
     saved: list[str] = []
+    predictions = Path("data/predictions/continual"), tuple(ARMS)
+    monkeypatch.setattr(continual_paired, "read", lambda *of: tests if of == predictions else {})
     monkeypatch.setattr(figures, "save", lambda figure, stem: saved.append(stem.name))
     params = replace(config.read(TINY), continual=study())
     continual_report.stage(params, "", context)
@@ -576,5 +582,6 @@ def test_the_stage_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.Monke
     text = (continual_report.FOLDER / "continual.md").read_text()
     assert text.count("| stream | protocol |") == 3
     assert text.count("| origin | data |") == 1
+    assert text.count("| seeds, images |") == 7  # 2 arms of 2 strategies, 3 replays
     latex = (continual_report.FOLDER / "continual.tex").read_text()
     assert latex.count(r"\begin{") == latex.count(r"\end{") > 4

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from carryover import run
 from carryover.config.continual import Similarity
 from carryover.continual_layers import FOLDER, read_layers
 from carryover.errors import DataError
@@ -26,12 +25,13 @@ Pair = tuple[dict[str, Any], str, list[Number]]  # cell, digest of the images, n
 PAIR = ("partly", "unfrozen")
 
 
-def between(cka: Similarity, checkpoints: Path, generator: torch.Generator) -> Iterator[Pair]:
+def between(cka: Similarity, checkpoints: Path, seed: int) -> Iterator[Pair]:
     """CKA of each layer of a partly frozen encoder with each of its unfrozen twin, first seed.
 
     Args:
         checkpoints: with a folder an item, of which each has a folder of layers.
-        generator: of the draws for the bands of equal layers.
+        seed: of the draws for the bands of equal layers, each pair's its own: those of others stay
+            what they are where one is added or left out.
     Yields:
         By training that both arms have: its axes with what is frozen, and numbers; none of a layer
         that makes the same of all images.
@@ -64,13 +64,18 @@ def between(cka: Similarity, checkpoints: Path, generator: torch.Generator) -> I
             bands = cka_bands(
                 *(a, b, cka.kind, cka.debiased),
                 draws=cka.draws,
-                generator=generator,
+                generator=run.generator(seed, f"continual/between/{_told(cell)}"),
                 sigma=cka.sigma,
             )
             for layer, band in zip(told, bands, strict=True):
                 found.append(("cka_between_low", {"layer": layer}, band.low, n))
                 found.append(("cka_between_high", {"layer": layer}, band.high, n))
         yield cell, data, found
+
+
+def _told(cell: dict[str, Any]) -> str:
+    """``protocol=ni-3/stream=s-digits/…``, in whatever order the axes stand."""
+    return "/".join(f"{axis}={value}" for axis, value in sorted(cell.items()))
 
 
 def _found(folder: Path) -> list[tuple[Path, dict[str, Any], str]]:

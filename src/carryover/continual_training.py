@@ -177,6 +177,7 @@ def settings(study: Continual, arm: Arm, strategy: str) -> Settings:
         study.ewc_decay,
         study.lwf_alpha,
         study.lwf_temperature,
+        study.optimiser_state,
     )
 
 

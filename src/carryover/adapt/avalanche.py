@@ -147,7 +147,8 @@ def run_stream(
         network: its parameters that require no gradient are left bit for bit as they are.
         inputs: from row numbers (on `device`) to what the network takes.
         labels: of every row of the store.
-        optimiser: over the parameters that train; its state starts empty.
+        optimiser: over the parameters that train; its state starts empty (and, if the settings say
+            so, anew with each experience, whatever the strategy).
         seed: of everything drawn here; each experience draws from a stream of its own, so that
             equal trainings stay equal whatever a strategy drew before. Global random states are
             left as they were.
@@ -178,7 +179,7 @@ def run_stream(
         if state:
             avalanche_state.restore_(strategy, train, state)
             results = [AfterTask(**entry) for entry in state["results"]]
-        joint = settings.strategy == "joint"
+        joint, resets = settings.strategy == "joint", settings.optimiser_state == "reset"
         last = len(stream.tasks) - 1
         experiences = [-1] * before + ([last] if joint else list(range(last + 1)))
         for experience in experiences[len(results) :]:
@@ -186,7 +187,8 @@ def run_stream(
             watch.start(experience, joint)
             if experience >= 0:
                 try:
-                    strategy.train(train if joint else train[experience], eval_streams=[])
+                    shown = train if joint else train[experience]
+                    strategy.train(shown, eval_streams=[], reset_optimizer_state=resets)
                 except Diverged as error:
                     raise Stopped(str(error), results) from error
             metrics = strategy.eval(test) if test_each or experience == last else {}

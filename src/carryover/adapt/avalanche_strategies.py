@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch import nn
 from carryover.adapt.avalanche_parts import Heads, Memory, OwnClasses, Silent, Summed, Tests, Watch
 
 Common = dict[str, Any]
+OptimiserState = Literal["kept", "reset"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Settings:
         ewc_lambda: weight of the penalty of ``ewc``, ``ewc-online`` and ``ewc-summed``.
         ewc_decay: of old importances, ``ewc-online``.
         lwf_alpha, lwf_temperature: weight and temperature of distillation, ``lwf``.
+        optimiser_state: ``reset``: momentum and moments are forgotten before each experience, as
+            Avalanche 0.3.1, the original's, always does (its ``reset_optimizer``); ``kept``: each
+            experience goes on with those of the last one, as Avalanche 0.6 does unless its
+            ``train`` is told ``reset_optimizer_state``.
     """
 
     strategy: str
@@ -37,6 +42,7 @@ class Settings:
     ewc_decay: float
     lwf_alpha: float
     lwf_temperature: float
+    optimiser_state: OptimiserState
 
 
 def import_avalanche() -> None:

@@ -23,6 +23,7 @@ class Similarity:
     sigma: float
     draws: int
     published: Literal["last", "each"]
+    untrained_stream: str | None
 
     def faults(self) -> list[str]:
         return (
@@ -80,6 +81,7 @@ class Continual:
     arms: dict[str, Arm]
     seeds: int
     validation_fraction: float
+    optimiser_state: Literal["kept", "reset"]
     memory: int
     ewc_lambda: float
     ewc_decay: float
@@ -116,7 +118,7 @@ class Continual:
                 found.append(f"heads.{head}: expected another name, this one has a meaning already")
         for name, arm in self.arms.items():
             found += self._names(name, arm)
-        return found + self._twice()
+        return found + self._untrained() + self._twice()
 
     def _names(self, name: str, arm: Arm) -> list[str]:
         """Names in an arm that the section does not have, and streams a protocol is not for."""
@@ -135,6 +137,18 @@ class Continual:
             f"{len(self.streams[stream])} sets, got {protocol}"
             for stream, protocol in product(arm.streams, arm.protocols)
             if len(self.streams[stream]) > 1 and self.protocols[protocol].kind != "domains"
+        ]
+
+    def _untrained(self) -> list[str]:
+        """A stream to compare models as loaded on that no partly frozen encoder has."""
+        arms = self.arms_of("partly").values()
+        known = list(dict.fromkeys(stream for arm in arms for stream, *_ in arm.cells()))
+        wanted = self.cka.untrained_stream
+        if wanted in (None, *known) or "partly" not in self.items:
+            return []
+        return [
+            f"cka.untrained_stream: expected one of {listed(known)}, which partly frozen encoders "
+            f"train on, got {wanted!r}; name one or leave it empty"
         ]
 
     def _twice(self) -> list[str]:
@@ -206,6 +220,6 @@ def _kind(path: str, kind: str, name: str, encoders: Mapping[str, EncoderEntry])
 
 
 GRID = (  # which cells
-    *("items", "seeds"),
+    *("items", "seeds", "cka.untrained_stream"),
     *(f"arms.*.{key}" for key in ("streams", "protocols", "strategies")),
 )

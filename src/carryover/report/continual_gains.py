@@ -17,6 +17,7 @@ class Gain(NamedTuple):
 
     Attributes:
         axis: what the two differ in, ``item`` or ``strategy``.
+        over: what the interval is over; see `continual_intervals.Difference`.
         p_holm: p after Holm's correction over all gains of one axis.
     """
 
@@ -25,6 +26,7 @@ class Gain(NamedTuple):
     axis: str
     difference: Interval
     p: float
+    over: str
     p_holm: float
 
 
@@ -57,9 +59,9 @@ def _gains(scores: Scores, pairs: Sequence[tuple[Run, Run | None]], axis: str) -
     for run, other in pairs:
         found = continual_intervals.difference(scores, run, other) if other else None
         if other and found:
-            told.append((run, other, *found))
-    adjusted = holm([p for *_, p in told]) if told else []
+            told.append((run, other, found))
+    adjusted = holm([found.p for *_, found in told]) if told else []
     return [
-        Gain(run, other, axis, difference, p, p_holm)
-        for (run, other, difference, p), p_holm in zip(told, adjusted, strict=True)
+        Gain(run, other, axis, *found, p_holm)
+        for (run, other, found), p_holm in zip(told, adjusted, strict=True)
     ]

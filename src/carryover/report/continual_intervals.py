@@ -1,6 +1,7 @@
 """Intervals of the continual study: over seeds, and over test images where an accuracy is one.
 
-Those of an accuracy and of a difference are the adaptation study's (`adapt_intervals`).
+Those of an accuracy are the adaptation study's (`adapt_intervals`). Where predictions are at hand,
+that of a difference between runs is over both, paired by both (`measure.crossed`).
 """
 
 from __future__ import annotations
@@ -8,9 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from statistics import fmean
+from typing import NamedTuple
 
+from carryover.errors import DataError
 from carryover.measure.statistics import Interval
+from carryover.report import continual_paired
 from carryover.report.adapt_intervals import Outcome, mean_accuracy, mean_difference, over_seeds
+from carryover.report.continual_paired import Photographs, Place
 from carryover.report.continual_scores import (
     At,
     Number,
@@ -24,6 +29,7 @@ from carryover.report.continual_scores import (
 )
 
 ACCURACIES = ("accuracy", "task_accuracy")
+HALF = 0.5  # of an image
 Ends = tuple[list[Outcome], list[Outcome]]  # accuracies that a difference of means is of
 
 
@@ -122,19 +128,76 @@ def _ends(found: Mapping[tuple[int, int], Number], metric: str, same: bool) -> E
     return first, [Outcome(*found[b], images[b[1]]) for _, b in pairs]
 
 
-def difference(scores: Scores, run: Run, other: Run) -> tuple[Interval, float] | None:
-    """Accuracy at the end minus that of another run, and p: paired by seed, on the same images.
+class Difference(NamedTuple):
+    """Accuracy at the end of a run minus that of another, on the same test images.
 
-    None where they share no seed or were tested on other numbers of images.
+    Attributes:
+        over: what the interval and p are over: ``seeds, images``, ``seeds`` (on these images),
+            ``images`` (paired by image, of this seed), ``images, unpaired`` (too wide).
+    """
+
+    interval: Interval
+    p: float
+    over: str
+
+
+def difference(scores: Scores, run: Run, other: Run) -> Difference | None:
+    """Accuracy at the end minus that of another run, paired by seed, on the same images.
+
+    For other seeds and other images, paired by both, where all predictions of the two are at hand;
+    from rows alone, as those that are kept, and of a training that diverged: over seeds. None where
+    they share no seed or were tested on other numbers of images.
+
+    Raises:
+        DataError: predictions that are not those that the accuracies are of.
     """
     at = [numbers(scores, each, "test", "accuracy") for each in (run, other)]
     mine, theirs = (list(found.values())[-1] for found in at)
-    pairs = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
-    if not pairs or any(a.n != b.n for a, b in pairs):
+    shared = [seed for seed in mine if seed in theirs]
+    if not shared or any(mine[seed].n != theirs[seed].n for seed in shared):
         return None
-    return mean_difference(
-        [([_outcome(scores, run, a)], [_outcome(scores, other, b)]) for a, b in pairs]
+    several = len(shared) > 1
+    a, b = (
+        [seen for seed in shared if (seen := _seen(scores, each, seed, found[seed]))]
+        for each, found in ((run, mine), (other, theirs))
     )
+    if len(a) == len(b) == len(shared) and (told := continual_paired.difference(a, b)):
+        return Difference(*told, "seeds, images" if several else "images")
+    pairs = [
+        ([_outcome(scores, run, mine[seed])], [_outcome(scores, other, theirs[seed])])
+        for seed in shared
+    ]
+    return Difference(*mean_difference(pairs), "seeds" if several else "images, unpaired")
+
+
+def _seen(scores: Scores, run: Run, seed: int, number: Number) -> Photographs | None:
+    """Which photographs a run had right at its end; None where it is not known.
+
+    Raises:
+        DataError: the predictions have another accuracy.
+    """
+    place = Place(
+        item=run.item,
+        stream=run.stream,
+        protocol=run.protocol,
+        strategy=run.strategy,
+        features=run.features,
+        head=run.head,
+        encoder=run.encoder,
+        freeze=run.rest.removeprefix("freeze "),
+        seed=seed,
+        experience=last(scores, run),
+    )
+    if place not in scores.tests:
+        return None
+    right = scores.tests[place].right
+    if len(right) != number.n or abs(right.sum() - number.value * number.n) > HALF:
+        raise DataError(
+            f"continual: expected predictions with an accuracy of {number.value:.4f} on "
+            f"{number.n} images ({', '.join(map(str, place))}), got {right.mean():.4f} on "
+            f"{len(right)}; run `dvc repro continual`"
+        )
+    return continual_paired.photographs(scores.tests[place], run.protocol in scores.repeated)
 
 
 def widest(*found: Interval) -> Interval:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from carryover.errors import DataError
+from carryover.report.continual_paired import Tests
 from carryover.rows import Row
 
 FEATURES, UNTRAINED = "features", "untrained"  # an item and a protocol that no stream is for
@@ -79,18 +80,23 @@ class Scores:
         numbers: by run, split and metric, and moment: one a seed, seeds ascending.
         masked: protocols whose tests leave the classes of a task alone to be predicted.
         repeated: protocols whose tasks are tested on the same photographs, their pixels changed.
+        tests: answers to every test image, as far as predictions are at hand.
     """
 
     preset: str
     numbers: Mapping[Run, Mapping[Metric, Mapping[At, BySeed]]]
     masked: frozenset[str] = frozenset()
     repeated: frozenset[str] = frozenset()
+    tests: Tests = field(default_factory=dict)
 
 
 def from_rows(
-    rows: Iterable[Row], masked: Iterable[str] = (), repeated: Iterable[str] = ()
+    rows: Iterable[Row],
+    masked: Iterable[str] = (),
+    repeated: Iterable[str] = (),
+    tests: Tests | None = None,
 ) -> Scores:
-    """Numbers of one preset's rows.
+    """Numbers of one preset's rows, with what predictions are at hand.
 
     Raises:
         DataError: rows of several presets or none, or two numbers for one cell.
@@ -124,6 +130,7 @@ def from_rows(
         },
         frozenset(masked),
         frozenset(repeated),
+        tests or {},
     )
 
 

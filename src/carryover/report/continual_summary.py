@@ -221,11 +221,12 @@ def reading(scores: Scores, encoder: str, settings: Sequence[str]) -> str:
     several = counts != [1]
     spread = (
         f"Square brackets: 95 %. Of an accuracy over test images and {_listed(counts)} seeds; of "
-        "forgetting, transfer and differences over seeds alone, on the same test images. Intervals "
-        "are not adjusted for their number, p is."
+        "forgetting and transfer over seeds alone, on the same test images; of a difference over "
+        "what its line says. Intervals are not adjusted for their number, p is."
         if several
         else "Square brackets: 95 % over test images; one seed says nothing of other seeds. "
-        "Differences and forgetting are taken as on different images, which is too wide."
+        "Forgetting is taken as on different images, which is too wide; of a difference its line "
+        "says what the interval is over."
     )
     return " ".join(
         [

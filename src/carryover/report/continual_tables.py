@@ -35,6 +35,12 @@ TRAINING = {
     "train_accuracy_replayed": "train, replayed",
     "train_accuracy": "train, all shown",
 }
+OVER = {  # what intervals of differences are over
+    "seeds, images": "seeds and test images, paired by both",
+    "seeds": "seeds on the same test images, paired (what other images would change is not in it)",
+    "images": "test images, paired (1 seed)",
+    "images, unpaired": "test images (1 seed), as if on different ones, which is too wide",
+}
 WIDE = 5  # columns of numbers beside the keys, on paper
 DASH = "\N{EN DASH}"  # where a run has no such number
 
@@ -106,17 +112,21 @@ def _over(scores: Scores) -> str:
 def differences(scores: Scores, found: Sequence[Gain], axis: str) -> Table:
     """Accuracy at the end minus that of the frozen encoder, or of naive training."""
     other = "the frozen encoder" if axis == "item" else "naive training"
-    several = any(len(seeds(scores, gain.run)) > 1 for gain in found)
+    shown = [gain for gain in found if gain.axis == axis]
+    over = [OVER[name] for name in OVER if any(gain.over == name for gain in shown)]
     return Table(
         f"Preset {scores.preset}: accuracy at the end minus that of {other}, all else equal; "
-        "points with the 95 % interval over "
-        + ("seeds on the same test images, paired" if several else "test images (1 seed)")
-        + "; p after Holm's correction over this table.",
-        [*KEYS, "difference", "p"],
+        f"points with the 95 % interval, which is over {'; or over '.join(over)}. p: after Holm's "
+        "correction over this table.",
+        [*KEYS, "difference", "p", "interval over"],
         [
-            [*keys(gain.run), percent(gain.difference, signed=True), f"{gain.p_holm:.2g}"]
-            for gain in found
-            if gain.axis == axis
+            [
+                *keys(gain.run),
+                percent(gain.difference, signed=True),
+                f"{gain.p_holm:.2g}",
+                gain.over,
+            ]
+            for gain in shown
         ],
     )
 

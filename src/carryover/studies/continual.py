@@ -240,9 +240,13 @@ def of_whole_sets(params: Params, row: Callable[..., Row]) -> list[Row]:
 
 
 def before_training(params: Params, start: Start, row: Callable[..., Row]) -> list[Row]:
-    """Rows of the comparison of models as loaded, for the first training that is partly frozen."""
+    """Rows of the comparison of models as loaded, for the first training that is partly frozen.
+
+    That is the first on `cka.untrained_stream`, where the parameters name one.
+    """
     study = params.continual
-    first = cells(study, "partly")[0]
+    wanted = study.cka.untrained_stream
+    first = next(cell for cell in cells(study, "partly") if wanted in (None, cell.stream))
     name, arm, stream = first.arm, study.arms[first.arm], first.stream
     encoder = study.encoder_of(arm)
     cell = {"stream": stream, "protocol": "untrained", "encoder": encoder}

@@ -1,4 +1,4 @@
-"""The continual study's tables, figures and summary, from its rows alone.
+"""The continual study's tables, figures and summary, from rows and predictions.
 
 ``dvc repro continual-report`` writes ``reports/continual/``: ``summary.json`` (what ``dvc metrics
 diff`` compares), ``continual`` as CSV, Markdown and LaTeX, and as SVG and PNG ``accuracy``,
@@ -6,8 +6,7 @@ diff`` compares), ``continual`` as CSV, Markdown and LaTeX, and as SVG and PNG `
 ``cka-between`` and ``cka-untrained``. Figures and summary are of the preset in ``params.yaml``;
 rows kept under ``results/`` are further tables. The published numbers are those of
 ``claims/released/continual.csv``. Encoders of two arms meet here alone: ``between.jsonl`` has the
-rows of their comparison, made from the layers that the stages kept, and its figure is drawn from
-these.
+rows of their comparison, made from the layers that the stages kept.
 """
 
 from __future__ import annotations
@@ -33,12 +32,14 @@ from carryover.report import (
     continual_dots,
     continual_intervals,
     continual_maps,
+    continual_paired,
     continual_published,
     continual_tables,
     continual_training,
     figures,
 )
 from carryover.report.continual_gains import Gain, gains
+from carryover.report.continual_paired import Tests
 from carryover.report.continual_scores import UNTRAINED, Run, Scores, from_rows, runs
 from carryover.report.continual_summary import answer, headline, reading, summarise
 from carryover.report.tables import Table, latex, markdown
@@ -55,6 +56,7 @@ BETWEEN = "between.jsonl"  # rows of encoders of two arms
 FOLDER, RESULTS = Path("reports/continual"), Path("results")
 RELEASED = Path("claims/released/continual.csv")
 CHECKPOINTS = Path("data/checkpoints/continual")
+PREDICTIONS = Path("data/predictions/continual")
 
 
 def stage(params: Params, item: str, context: run.Context) -> None:
@@ -62,7 +64,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     study = params.continual
     rows = [row for name in study.items for row in read_rows(rows_of(name))]
     read_by_figures = [row for name in study.items for row in drawn_of(study, rows_of(name))]
-    scores = scored(study, [*rows_of_preset(rows, study), *read_by_figures])
+    tests = continual_paired.read(PREDICTIONS, study.items)
+    scores = scored(study, [*rows_of_preset(rows, study), *read_by_figures], tests)
     pairs = rows_between(params, context)
     kept = [scored(study, each) for each in kept_rows(RESULTS, study.preset)]
     published = continual_published.read(RELEASED)
@@ -78,15 +81,15 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         figures.save(figure, FOLDER / name)
 
 
-def scored(study: Continual, rows: Sequence[Row]) -> Scores:
-    """Numbers of one preset's rows, with what the study's protocols are.
+def scored(study: Continual, rows: Sequence[Row], tests: Tests | None = None) -> Scores:
+    """Numbers of one preset's rows, what the study's protocols are, and predictions at hand.
 
     Raises:
         DataError: as `from_rows`.
     """
     masked = [name for name, protocol in study.protocols.items() if protocol.mask]
     repeated = [name for name, protocol in study.protocols.items() if protocol.repeats]
-    return from_rows(rows, masked, repeated)
+    return from_rows(rows, masked, repeated, tests)
 
 
 def sigmoid_of(study: Continual) -> list[str]:
@@ -121,8 +124,7 @@ def rows_between(params: Params, context: run.Context) -> list[Row]:
         DataError: as `between`.
     """
     study = params.continual
-    random = run.generator(params.seed, "continual/between")
-    made = [] if set(PAIR) - set(study.items) else between(study.cka, CHECKPOINTS, random)
+    made = between(study.cka, CHECKPOINTS, params.seed) if set(PAIR) <= set(study.items) else []
     return [
         Row(
             study="continual",
