@@ -23,7 +23,6 @@ Embedded = Mapping[str, Tensor]  # [n, d] of each data set's test images
 BINS = 15  # of the calibration error, as Guo et al. 2017 have it
 PASS_IMAGES = 256  # images a forward pass where nothing trains
 TOLERANCE, MAX_STEPS = 1e-6, 1000  # of the logistic probe
-LEAST = 1e-300  # of a probability, so that its logarithm is a number: 691 nats
 
 
 def embeddings_of(trained: Trained, examples: Examples) -> Float[Tensor, "n d"]:
@@ -66,7 +65,7 @@ def scores(
     if split == "train":
         return found | {"loss": float(nn.functional.cross_entropy(outputs, labels))}
     shares = outputs.softmax(1) if softmax == "none" else outputs / outputs.sum(1, keepdim=True)
-    found["nll"] = negative_log_likelihood(shares.clamp(min=LEAST), labels)
+    found["nll"] = negative_log_likelihood(shares, labels)
     if split == "test":
         found["ece"] = calibration_error(shares, labels, BINS, "equal")
         found["brier"] = brier(shares, labels)

@@ -152,7 +152,7 @@ def of_answers(
     p = logits.double().softmax(1)
     return [
         Number("accuracy", right, n, where),
-        Number("nll", negative_log_likelihood(p.clamp(min=1e-300), labels), n, where),
+        Number("nll", negative_log_likelihood(p, labels), n, where),
         Number("ece", calibration_error(p, labels, BINS, "equal"), n, where),
     ]
 
