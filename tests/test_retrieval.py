@@ -589,8 +589,8 @@ def test_what_was_measured_before_a_divergence_stays(
     whole = run_arms("perceiver", accesses=["knn"], **FEW)
     schedule = retrieval_training.schedule
 
-    def jump(training: Any, optimiser: Any, lr: float) -> Callable[[int], None]:
-        rate_ = schedule(training, optimiser, lr)
+    def jump(training: Any, optimiser: Any, *about: Any) -> Callable[[int], None]:
+        rate_ = schedule(training, optimiser, *about)
 
         def at(updates: int) -> None:
             rate_(updates)
@@ -610,6 +610,50 @@ def test_what_was_measured_before_a_divergence_stays(
     assert one(rows, "accuracy") == one(rows, "curve_accuracy", step=6)
     table = pq.read_table("data/predictions/retrieval/perceiver/attention.parquet")
     assert table.num_rows == 0
+
+
+def test_the_published_rate_is_that_of_torch_stepped_once_an_epoch() -> None:
+    training = replace(
+        config.read(PARAMS).retrieval.training["resnet18"],
+        schedule="cosine-by-epoch",
+        updates=11,  # the last of four epochs is not whole
+    )
+    mine, theirs = (torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1) for _ in range(2))
+    rate_ = retrieval_training.schedule(training, mine, 0.1, 3)
+    stepped = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, T_max=4)
+    for updates in range(1, 11):
+        rate_(updates)
+        theirs.step()
+        if updates % 3 == 0:
+            stepped.step()
+        assert mine.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"])
+    by_update = replace(training, schedule="cosine")
+    retrieval_training.schedule(by_update, mine, 0.1, 3)(1)
+    assert mine.param_groups[0]["lr"] < 0.1
+
+
+def test_a_smaller_last_batch_is_left_out_as_published(loaded: Loads) -> None:
+    params, start = loaded(drop_last=True)
+    study = params.retrieval
+    assert [retrieval_training.updates_per_epoch(study, n) for n in (16, 31, 32)] == [1, 1, 2]
+    kept = replace(study, drop_last=False)
+    assert [retrieval_training.updates_per_epoch(kept, n) for n in (16, 31, 32)] == [1, 2, 2]
+    rows = rows_of(params, start, PLAIN, more=False)[:15]
+    message = r"retrieval\.drop_last: expected a batch of 16 training images or more, got 15; lower"
+    with pytest.raises(ConfigError, match=message):
+        train(params, start, "resnet18", PLAIN, 0.01, rows, None)
+    rows = rows_of(params, start, PLAIN, more=False)[:17]
+    sizes: list[int] = []
+    seen = retrieval_training.drawn_from
+
+    def noted(*given: Any) -> torch.Generator:
+        sizes.append(len(given[2]))
+        return seen(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval_training, "drawn_from", noted)
+        train(params, start, "resnet18", PLAIN, 0.01, rows, None)
+    assert sizes == [16] * study.training["resnet18"].updates
 
 
 def test_each_pretrained_start_chooses_its_own_rate() -> None:

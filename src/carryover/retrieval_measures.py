@@ -22,7 +22,7 @@ from carryover.retrieval_answers import Trained, answers, curve_noises, measured
 from carryover.retrieval_arms import Cell
 from carryover.retrieval_lookup import Lookup
 from carryover.retrieval_start import CLEAN, Start, View
-from carryover.retrieval_training import rows_of
+from carryover.retrieval_training import rows_of, updates_per_epoch
 from carryover.solve.logistic import logistic
 from carryover.solve.retrieve import voted
 
@@ -124,7 +124,7 @@ def of_curve(
         before = step
     drawn_at = measured(study, trained.training, cell)
     if drawn_at:
-        per_epoch = -(-images // study.batch_size)
+        per_epoch = updates_per_epoch(study, images)
         random = run.generator(params.seed, "retrieval/running-maximum")
         heights = running_maximum(record.drawn.cpu(), drawn_at, per_epoch, random, n)
         for i, (step, height) in enumerate(zip(drawn_at, heights, strict=True)):

@@ -180,6 +180,10 @@ def settings(study: Study, pretrained: Mapping[str, object]) -> list[str]:
         ),
         f"{study.head_classes} outputs": study.head_classes > 0,
         "pixels are not normalised": not study.normalise,
+        "an epoch's last, smaller batch is left out": study.drop_last,
+        "rates move once an epoch": any(
+            study.training[item].schedule == "cosine-by-epoch" for item in study.items
+        ),
     }
     on = [name for name, is_on in faults.items() if is_on]
     return [*said, f"As published: {'; '.join(on)}."] if on else said
