@@ -14,6 +14,7 @@ from carryover.claims.functions import Field, Key, Values
 from carryover.claims.lookup import look_up
 from carryover.claims.observations import Observation
 from carryover.claims.quantity import Quantity
+from carryover.claims.repeats import over_repeats
 from carryover.claims.runs import NotRun
 from carryover.measure.combined import (
     combination,
@@ -21,7 +22,6 @@ from carryover.measure.combined import (
     drawn_interval,
     drawn_p,
     possible,
-    student,
 )
 from carryover.measure.ordering import permutation_p
 from carryover.measure.statistics import Interval
@@ -71,11 +71,12 @@ def estimate(
     """The quantity from observations.
 
     Two repeats or more that all terms share: Student's interval of the quantity's values by
-    repeat; repeats that lack a cell are left out. Single runs: square-and-add of Wilson's
-    intervals of the accuracies, those of one sign over the same images taken to move as one; where
-    the quantity is no weighted sum, a parametric bootstrap. Rounding and reading are added as they
-    are. No interval where it is unknown over how many images a single run is. It ends where the
-    quantity does (an accuracy at 1). Numbers that are the least that is possible count as they are.
+    repeat (`repeats`); repeats that lack a cell are left out. Single runs: square-and-add of
+    Wilson's intervals of the accuracies, those of one sign over the same images taken to move as
+    one; where the quantity is no weighted sum, a parametric bootstrap. Rounding and reading are
+    added as they are. No interval where it is unknown over how many images a single run is. It ends
+    where the quantity does (an accuracy at 1). Numbers that are the least that is possible count as
+    they are.
 
     Raises:
         NotRun: rows that it needs.
@@ -142,17 +143,17 @@ def _over_repeats(quantity: Quantity, by_repeat: list[Cells]) -> Estimate:
     step = max((1 / o.n for o in _leaves(by_repeat[0]) if o.n), default=0.0)
     step = step if quantity.stepped else 0.0
     n, origins = _counted(len(values), by_repeat[0]), _origins(by_repeat[0])
-    value, test = float(np.mean(values)), "Student's t over repeats, on these test images"
     if step == 0 and len(values) < FEW and len(set(values)) == 1:
-        test = "equal in few repeats: no interval"
+        test, value = "equal in few repeats: no interval", float(np.mean(values))
         return Estimate(value, None, None, None, n, test, tuple(values), 0.0, origins)
+    found = over_repeats(quantity.tree, values, step)
     return Estimate(
-        value,
-        student(values, step=step)[0],
-        student(values, step=step, level=0.9)[0],
-        lambda bound: student(values, bound, step)[1],
+        found.value,
+        found.interval(0.95),
+        found.interval(0.9),
+        found.p,
         n,
-        test,
+        found.test,
         tuple(values),
         0.0,
         origins,
