@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from carryover import overview, provenance, retrieval_training
+from carryover import retrieval_predictions as predictions
 from carryover.claims import schema
 from carryover.config import params as config
 from carryover.config import reader
@@ -109,6 +110,7 @@ def test_every_arm_has_its_rows_as_the_schema_has_them(
         run_stage("retrieval", item)
         rows = rows_of_item(item)
         found += rows
+        expect_predictions(item, rows)
         for cell in cells(study, item)[1]:
             mine = [r for r in rows if (r.cell["access"], r.cell["control"]) == _arm(cell)]
             mine = [r for r in mine if r.cell.get("k", 0) == cell.k]
@@ -135,6 +137,19 @@ def test_every_arm_has_its_rows_as_the_schema_has_them(
         assert len({(r.data, r.weights, r.params, r.source) for r in rows}) == 1
         assert len({json.dumps([r.metric, r.cell]) for r in rows}) == len(rows)
     compare_with_golden(found)
+
+
+def expect_predictions(item: str, rows: list[Row]) -> None:
+    """Every share of test images is that of the predictions kept, and they are of nothing else."""
+    right = predictions.read([item])
+    known = [each for row in rows if (each := predictions.right_of(row, right)) is not None]
+    shares = [row for row in rows if row.metric in predictions.METRICS]
+    assert len(known) == len(shares) == len(right) > 60
+    other = replace(shares[0], value=1 - shares[0].value)
+    with pytest.raises(DataError, match=r"expected predictions with an accuracy of .* run `dvc"):
+        predictions.right_of(other, right)
+    running = next(row for row in rows if row.metric == "running_max_accuracy")
+    assert predictions.right_of(running, right) is None
 
 
 def _arm(cell: Cell) -> tuple[str, str]:
@@ -528,8 +543,10 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
     path = Path("reports/retrieval/runs/perceiver/rows.jsonl")
     change = FEW | {"batch_size": 200, "accesses": ["knn", "sampled"]}  # three updates an epoch
     run_arms("perceiver", **change)
-    whole = path.read_bytes()
+    named = predictions.FOLDER / "perceiver" / predictions.FILE
+    whole = path.read_bytes(), named.read_bytes()
     path.unlink()
+    named.unlink()
     monkeypatch.setattr("carryover.train.SNAPSHOT_SECONDS", 0.0)
     watch_ = retrieval_training.watch_
 
@@ -552,7 +569,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
     monkeypatch.setattr(retrieval_training, "watch_", noted)
     run_arms("perceiver", **change)
     assert resumed == [4, 5, 6]  # the first epoch and the finished cell are not done again
-    assert path.read_bytes() == whole
+    assert (path.read_bytes(), named.read_bytes()) == whole
     assert not list(Path(".scratch").rglob("sampled@4@none@0.pt"))
 
 

@@ -61,12 +61,12 @@ def train(
     per_epoch = updates_per_epoch(study, len(rows))
     found = lookup(params, start, cell)
     model = build(params, start, item, cell)
-    images = min(study.running_maximum.images, len(start.tests[CLEAN]))
+    shown = len(start.tests[CLEAN])
     record = Record(
         model,
         training.updates,
-        (len(training.evaluate_at), len(curve_noises(params, cell))),
-        (len(measured(study, training, cell)), images),
+        (len(training.evaluate_at), len(curve_noises(params, cell)), shown),
+        (len(measured(study, training, cell)), min(study.running_maximum.images, shown)),
     )
     record = record.to(start.device).train()
     optimiser = optimiser_of(training, record, lr)
