@@ -632,7 +632,7 @@ def test_what_was_measured_before_a_divergence_stays(
 def test_the_published_rate_is_that_of_torch_stepped_once_an_epoch() -> None:
     training = replace(
         config.read(PARAMS).retrieval.training["resnet18"],
-        schedule="cosine-by-epoch",
+        schedule="cosine-epoch",
         updates=11,  # the last of four epochs is not whole
     )
     mine, theirs = (torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1) for _ in range(2))

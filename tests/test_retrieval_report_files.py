@@ -323,7 +323,7 @@ def test_the_text_names_memory_budget_rates_and_faults() -> None:
         "As published: every random entry is entry 0; retrieval blocks scramble the map; "
         "1000 outputs; pixels are not normalised."
     )
-    resnet = replace(tiny.training["resnet18"], schedule="cosine-by-epoch")
+    resnet = replace(tiny.training["resnet18"], schedule="cosine-epoch")
     stepped = replace(tiny, drop_last=True, training=tiny.training | {"resnet18": resnet})
     assert retrieval_report.settings(stepped, {})[-1] == (
         "As published: an epoch's last, smaller batch is left out; rates move once an epoch."

@@ -156,14 +156,14 @@ def schedule(
 ) -> Callable[[int], None]:
     """Sets the rate after so many updates: as it is, or half a cosine down to 0.
 
-    With ``cosine-by-epoch`` it moves when an epoch ends, as torch's `CosineAnnealingLR` does that
+    With ``cosine-epoch`` it moves when an epoch ends, as torch's `CosineAnnealingLR` does that
     is stepped once an epoch with as many epochs, the last one begun among them.
 
     Args:
         per_epoch: updates of an epoch.
     Source: Loshchilov and Hutter 2017, eq. 5, without restarts.
     """
-    steps = per_epoch if training.schedule == "cosine-by-epoch" else 1
+    steps = per_epoch if training.schedule == "cosine-epoch" else 1
     last = -(-training.updates // steps)
 
     def rate_(updates: int) -> None:

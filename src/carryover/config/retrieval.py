@@ -52,7 +52,7 @@ class Training:
     optimiser: Literal["adam", "sgd"]
     momentum: float
     weight_decay: float
-    schedule: Literal["constant", "cosine", "cosine-by-epoch"]
+    schedule: Literal["constant", "cosine", "cosine-epoch"]
     lrs: dict[str, tuple[float, ...]]
     updates: int
     evaluate_at: tuple[int, ...]

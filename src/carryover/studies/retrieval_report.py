@@ -183,7 +183,7 @@ def settings(study: Study, pretrained: Mapping[str, object]) -> list[str]:
         "pixels are not normalised": not study.normalise,
         "an epoch's last, smaller batch is left out": study.drop_last,
         "rates move once an epoch": any(
-            study.training[item].schedule == "cosine-by-epoch" for item in study.items
+            study.training[item].schedule == "cosine-epoch" for item in study.items
         ),
     }
     on = [name for name, is_on in faults.items() if is_on]
