@@ -9,6 +9,7 @@ from torch import Tensor
 
 from carryover.errors import DataError
 from carryover.measure.calibration import (
+    LEAST,
     brier,
     calibration_error,
     negative_log_likelihood,
@@ -109,7 +110,16 @@ def test_brier_score_agrees_with_a_plain_version() -> None:
 def test_likelihood_by_hand() -> None:
     expected = -(math.log(0.7) + math.log(0.3) + math.log(0.9)) / 4
     assert negative_log_likelihood(HAND, LABELS) == pytest.approx(expected)
-    assert negative_log_likelihood(torch.tensor([[1.0, 0.0]]), torch.tensor([1])) == math.inf
+
+
+def test_likelihood_of_a_label_without_probability_is_finite() -> None:
+    p = torch.tensor([[1.0, 0.0], [0.5, 0.5]], dtype=torch.float64)
+    labels = torch.tensor([1, 0])
+    wanted = -(math.log(LEAST) + math.log(0.5)) / 2
+    assert negative_log_likelihood(p, labels) == pytest.approx(wanted)
+    assert negative_log_likelihood(p.float(), labels) == pytest.approx(wanted)
+    small = torch.tensor([[1.0, 1e-200]], dtype=torch.float64)  # above it, as it is
+    assert negative_log_likelihood(small, labels[:1]) == pytest.approx(-math.log(1e-200))
 
 
 def test_likelihood_of_equal_probabilities_is_the_logarithm_of_their_number() -> None:

@@ -67,6 +67,7 @@ LAYERS = (  # highest first; a folder stands for all its modules
     ("scratch",),
     ("run", "shares"),
     ("originals", "original_sets"),
+    ("retrieval_predictions",),
     ("rows", "provenance", "checkpoints"),
     ("snapshots",),
     ("files",),

@@ -265,3 +265,31 @@ def test_a_mean_over_sets_weighs_their_images() -> None:
     found = worth("mean(accuracy(method='a'), over='task')", *rows).interval
     half = 1.96 * (0.25 / 100 / 4 + 0.25 / 400 / 4) ** 0.5
     assert found.high - found.value == pytest.approx(half, rel=0.05)
+
+
+def test_a_ratio_over_repeats_has_the_interval_of_its_logarithm() -> None:
+    slow, fast = (1000.0, 300.0, 600.0), (100.0, 200.0, 100.0)
+    observations = [
+        seen(value, 0, metric="loss", method=method, seed=seed)
+        for method, values in (("slow", slow), ("fast", fast))
+        for seed, value in enumerate(values)
+    ]
+    text = "loss(method='slow') / loss(method='fast')"
+    found = worth(text, *observations)
+    logs = [math.log(a / b) for a, b in zip(slow, fast, strict=True)]
+    middle, low, high = (math.exp(end) for end in vars(mean_interval(logs)).values())
+    assert found.value == pytest.approx(middle) == pytest.approx((10 * 1.5 * 6) ** (1 / 3))
+    assert found.interval is not None
+    assert found.p is not None
+    assert (found.interval.low, found.interval.high) == pytest.approx((low, high))
+    assert found.interval.low > 0  # Student's of 10, 1.5 and 6 themselves reaches -4.7
+    assert found.p(low) == pytest.approx(0.05)
+    assert found.p(0.0) == 0.0
+    assert "logarithm" in found.test
+    turned = worth("loss(method='fast') / loss(method='slow')", *observations)
+    assert turned.interval is not None
+    assert turned.interval.high == pytest.approx(1 / found.interval.low)
+    halved = worth("loss(method='slow') / 2", *observations)  # no ratio of two parts
+    assert halved.interval is not None
+    assert halved.interval.low < 0 < halved.value
+    assert halved.value == pytest.approx(1900 / 6)

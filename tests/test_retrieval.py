@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from carryover import overview, provenance, retrieval_training
+from carryover import retrieval_predictions as predictions
 from carryover.claims import schema
 from carryover.config import params as config
 from carryover.config import reader
@@ -109,6 +110,7 @@ def test_every_arm_has_its_rows_as_the_schema_has_them(
         run_stage("retrieval", item)
         rows = rows_of_item(item)
         found += rows
+        expect_predictions(item, rows)
         for cell in cells(study, item)[1]:
             mine = [r for r in rows if (r.cell["access"], r.cell["control"]) == _arm(cell)]
             mine = [r for r in mine if r.cell.get("k", 0) == cell.k]
@@ -135,6 +137,19 @@ def test_every_arm_has_its_rows_as_the_schema_has_them(
         assert len({(r.data, r.weights, r.params, r.source) for r in rows}) == 1
         assert len({json.dumps([r.metric, r.cell]) for r in rows}) == len(rows)
     compare_with_golden(found)
+
+
+def expect_predictions(item: str, rows: list[Row]) -> None:
+    """Every share of test images is that of the predictions kept, and they are of nothing else."""
+    right = predictions.read([item])
+    known = [each for row in rows if (each := predictions.right_of(row, right)) is not None]
+    shares = [row for row in rows if row.metric in predictions.METRICS]
+    assert len(known) == len(shares) == len(right) > 60
+    other = replace(shares[0], value=1 - shares[0].value)
+    with pytest.raises(DataError, match=r"expected predictions with an accuracy of .* run `dvc"):
+        predictions.right_of(other, right)
+    running = next(row for row in rows if row.metric == "running_max_accuracy")
+    assert predictions.right_of(running, right) is None
 
 
 def _arm(cell: Cell) -> tuple[str, str]:
@@ -528,8 +543,10 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
     path = Path("reports/retrieval/runs/perceiver/rows.jsonl")
     change = FEW | {"batch_size": 200, "accesses": ["knn", "sampled"]}  # three updates an epoch
     run_arms("perceiver", **change)
-    whole = path.read_bytes()
+    named = predictions.FOLDER / "perceiver" / predictions.FILE
+    whole = path.read_bytes(), named.read_bytes()
     path.unlink()
+    named.unlink()
     monkeypatch.setattr("carryover.train.SNAPSHOT_SECONDS", 0.0)
     watch_ = retrieval_training.watch_
 
@@ -552,7 +569,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
     monkeypatch.setattr(retrieval_training, "watch_", noted)
     run_arms("perceiver", **change)
     assert resumed == [4, 5, 6]  # the first epoch and the finished cell are not done again
-    assert path.read_bytes() == whole
+    assert (path.read_bytes(), named.read_bytes()) == whole
     assert not list(Path(".scratch").rglob("sampled@4@none@0.pt"))
 
 
@@ -589,8 +606,8 @@ def test_what_was_measured_before_a_divergence_stays(
     whole = run_arms("perceiver", accesses=["knn"], **FEW)
     schedule = retrieval_training.schedule
 
-    def jump(training: Any, optimiser: Any, lr: float) -> Callable[[int], None]:
-        rate_ = schedule(training, optimiser, lr)
+    def jump(training: Any, optimiser: Any, *about: Any) -> Callable[[int], None]:
+        rate_ = schedule(training, optimiser, *about)
 
         def at(updates: int) -> None:
             rate_(updates)
@@ -610,6 +627,50 @@ def test_what_was_measured_before_a_divergence_stays(
     assert one(rows, "accuracy") == one(rows, "curve_accuracy", step=6)
     table = pq.read_table("data/predictions/retrieval/perceiver/attention.parquet")
     assert table.num_rows == 0
+
+
+def test_the_published_rate_is_that_of_torch_stepped_once_an_epoch() -> None:
+    training = replace(
+        config.read(PARAMS).retrieval.training["resnet18"],
+        schedule="cosine-epoch",
+        updates=11,  # the last of four epochs is not whole
+    )
+    mine, theirs = (torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1) for _ in range(2))
+    rate_ = retrieval_training.schedule(training, mine, 0.1, 3)
+    stepped = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, T_max=4)
+    for updates in range(1, 11):
+        rate_(updates)
+        theirs.step()
+        if updates % 3 == 0:
+            stepped.step()
+        assert mine.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"])
+    by_update = replace(training, schedule="cosine")
+    retrieval_training.schedule(by_update, mine, 0.1, 3)(1)
+    assert mine.param_groups[0]["lr"] < 0.1
+
+
+def test_a_smaller_last_batch_is_left_out_as_published(loaded: Loads) -> None:
+    params, start = loaded(drop_last=True)
+    study = params.retrieval
+    assert [retrieval_training.updates_per_epoch(study, n) for n in (16, 31, 32)] == [1, 1, 2]
+    kept = replace(study, drop_last=False)
+    assert [retrieval_training.updates_per_epoch(kept, n) for n in (16, 31, 32)] == [1, 2, 2]
+    rows = rows_of(params, start, PLAIN, more=False)[:15]
+    message = r"retrieval\.drop_last: expected a batch of 16 training images or more, got 15; lower"
+    with pytest.raises(ConfigError, match=message):
+        train(params, start, "resnet18", PLAIN, 0.01, rows, None)
+    rows = rows_of(params, start, PLAIN, more=False)[:17]
+    sizes: list[int] = []
+    seen = retrieval_training.drawn_from
+
+    def noted(*given: Any) -> torch.Generator:
+        sizes.append(len(given[2]))
+        return seen(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval_training, "drawn_from", noted)
+        train(params, start, "resnet18", PLAIN, 0.01, rows, None)
+    assert sizes == [16] * study.training["resnet18"].updates
 
 
 def test_each_pretrained_start_chooses_its_own_rate() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from carryover import retrieval_predictions
 from carryover import run as runner
 from carryover.config import params as config
 from carryover.config.retrieval import Retrieval, Source
@@ -29,10 +30,11 @@ from carryover.report import (
 from carryover.report.page_retrieval import RETRIEVAL
 from carryover.report.retrieval_nearest import Entry, Looked
 from carryover.report.retrieval_scores import Scores, from_rows
+from carryover.retrieval_predictions import FILE, FOLDER, METRICS
 from carryover.rows import Row, write_rows
 from carryover.studies import retrieval_report
 from conftest import REPOSITORY, TINY
-from retrieval_rows import ARMS, STEPS, everything, rows, run
+from retrieval_rows import ARMS, STEPS, N, everything, rows, run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,7 +133,7 @@ def test_controls_stand_beside_nearest(scores: Scores) -> None:
     assert len(right.containers) == len(ARMS) - 1  # not of nearest itself
     assert "right: over seeds, paired, on the same test images" in said(figure)
     single = retrieval_dots.controls(from_rows(everything(1)))
-    assert "right: over test images, as if the two were on different ones" in said(single)
+    assert "right: over test images, as if the two were tested on different ones" in said(single)
     assert retrieval_dots.controls(from_rows(run("resnet18", "none", None, "none"))).axes[0].texts
 
 
@@ -321,6 +323,11 @@ def test_the_text_names_memory_budget_rates_and_faults() -> None:
         "As published: every random entry is entry 0; retrieval blocks scramble the map; "
         "1000 outputs; pixels are not normalised."
     )
+    resnet = replace(tiny.training["resnet18"], schedule="cosine-epoch")
+    stepped = replace(tiny, drop_last=True, training=tiny.training | {"resnet18": resnet})
+    assert retrieval_report.settings(stepped, {})[-1] == (
+        "As published: an epoch's last, smaller batch is left out; rates move once an epoch."
+    )
     memory = replace(tiny.memory, images="training", exclude_own=False)
     told = retrieval_report.settings(replace(tiny, memory=memory), {})[0]
     assert "which are training images too, an image's own not left out" in told
@@ -345,7 +352,13 @@ def test_the_text_names_what_pretrained_networks_saw() -> None:
 def test_the_stage_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for item in ("resnet18", "perceiver"):
-        write_rows(retrieval_report.rows_of(item), rows(item, seeds=2))
+        made = rows(item, seeds=2)
+        write_rows(retrieval_report.rows_of(item), made)
+        shares = [row for row in made if row.metric in METRICS]
+        tests = [
+            (row.cell, (np.arange(row.n) >= round(row.value * row.n)).astype(int)) for row in shares
+        ]
+        retrieval_predictions.write(FOLDER / item / FILE, np.zeros(N, dtype=int), tests)
     retrieval_report.RELEASED.parent.mkdir(parents=True)
     retrieval_report.RELEASED.write_text(RELEASED.read_text())
     asked: list[bool] = []
@@ -357,6 +370,7 @@ def test_the_stage_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.Monke
     assert saved == NAMES
     assert set(RETRIEVAL.figures) == set(NAMES)
     made = {path.name for path in retrieval_report.FOLDER.iterdir() if path.is_file()}
+    assert ",2,seed and image," in (retrieval_report.FOLDER / "gains.csv").read_text()
     assert made == {
         *("retrieval.csv", "retrieval.md", "retrieval.tex", "gains.csv", "summary.json")
     }

@@ -304,3 +304,18 @@ def test_a_batch_passed_in_parts_gives_the_same_training() -> None:
     a, b = whole.weights(), parts.weights()
     assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
     assert not torch.allclose(a["0.weight"], torch.linspace(-1, 1, 32).view(8, 4), atol=0.01)
+
+
+def test_a_last_batch_that_is_smaller_is_left_out_on_request() -> None:
+    sizes: list[int] = []
+
+    def loss(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+        sizes.append(len(inputs))
+        return cross_entropy(network, inputs, labels)
+
+    for drop_last, wanted in ((False, [4, 4, 2] * 2), (True, [4, 4] * 2)):
+        sizes.clear()
+        done = Run().fit(budget(epochs=2), loss=loss, drop_last=drop_last)
+        assert (done.updates, sizes) == (len(wanted), wanted)
+    done = Run().fit(budget(batch_size=5, epochs=2), drop_last=True)  # none is smaller
+    assert done.updates == 4

@@ -25,7 +25,6 @@ BINS = 15  # of the calibration error, as Guo et al. 2017 have it
 ORDER_SEED = 0  # of the images that are predicted together, one order for all methods
 PASS_IMAGES = 256  # images a forward pass where nothing trains
 TOLERANCE, MAX_STEPS = 1e-6, 1000  # of the logistic probe
-LEAST = 1e-300  # of a probability, so that its logarithm is a number: 691 nats
 
 
 def embeddings_of(trained: Trained, examples: Examples) -> Float[Tensor, "n d"]:
@@ -72,7 +71,7 @@ def scores(
     if split == "train":
         return found | {"loss": float(nn.functional.cross_entropy(outputs, labels))}
     shares = outputs.softmax(1) if softmax == "none" else outputs / outputs.sum(1, keepdim=True)
-    found["nll"] = negative_log_likelihood(shares.clamp(min=LEAST), labels)
+    found["nll"] = negative_log_likelihood(shares, labels)
     if split == "test":
         found["ece"] = calibration_error(shares, labels, BINS, "equal")
         found["brier"] = brier(shares, labels)

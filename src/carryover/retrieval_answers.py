@@ -65,9 +65,9 @@ def watch_(params: Params, start: Start, trained: Trained, updates: int) -> None
             break
         view = View(noise)
         logits = answers(params, start, trained, view, str(updates))
-        right = logits.argmax(1) == start.tests[view].labels
-        record.right[training.evaluate_at.index(updates), i] = right.sum()
-        clean = right if view == CLEAN else clean
+        named = logits.argmax(1)
+        record.named[training.evaluate_at.index(updates), i] = named.to(record.named.dtype)
+        clean = named == start.tests[view].labels if view == CLEAN else clean
         if updates == training.updates:
             trained.last[view] = logits
     if updates in drawn_at:

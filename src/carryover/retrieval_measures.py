@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from carryover.retrieval_answers import Trained, answers, curve_noises, measured
 from carryover.retrieval_arms import Cell
 from carryover.retrieval_lookup import Lookup
 from carryover.retrieval_start import CLEAN, Start, View
-from carryover.retrieval_training import rows_of
+from carryover.retrieval_training import rows_of, updates_per_epoch
 from carryover.solve.logistic import logistic
 from carryover.solve.retrieve import voted
 
@@ -40,16 +40,22 @@ PROBE_STEPS, PROBE_TOLERANCE = 500, 1e-4
 
 @dataclass(frozen=True)
 class Number:
-    """One number of a run; `axes` are those that its cell has not."""
+    """One number of a run.
+
+    Attributes:
+        axes: those that its cell has not.
+        named: of an accuracy, the class named for each of the images.
+    """
 
     metric: str
     value: float
     n: int
     axes: Mapping[str, Any] = field(default_factory=dict)
     split: str = "test"
+    named: Int64[Tensor, " n"] | None = field(default=None, compare=False, repr=False)
 
     def fact(self) -> list[Any]:
-        """As a scratch file keeps it."""
+        """As a scratch file keeps it; what was named goes to another."""
         return [self.metric, self.value, self.n, dict(self.axes), self.split]
 
 
@@ -73,7 +79,7 @@ def numbers(
         if view.noise and clean_too(study, item, cell):
             logits = answers(params, start, trained, view, LAST, asks=CLEAN)
             found += [
-                Number(n.metric, n.value, n.n, {**n.axes, "control": "clean-query"})
+                replace(n, axes={**n.axes, "control": "clean-query"})
                 for n in of_answers(view, logits, shown.labels, trained.diverged)
             ]
     if study.faults_of_original.running_maximum:
@@ -109,9 +115,11 @@ def of_curve(
     study, record = params.retrieval, trained.record
     steps, n = list(trained.training.evaluate_at), len(start.tests[CLEAN])
     for i, noise in enumerate(curve_noises(params, cell)):
-        heights = [float(hits) / n for hits in record.right[:, i].tolist()]
-        for step, height in zip(steps, heights, strict=True):
-            yield Number("curve_accuracy", height, n, {"noise": noise, "step": step})
+        named, labels = record.named[:, i].cpu().long(), start.tests[View(noise)].labels.cpu()
+        heights = [float(hits) / n for hits in (named == labels).sum(1).tolist()]
+        for step, height, each in zip(steps, heights, named, strict=True):
+            at = {"noise": noise, "step": step}
+            yield Number("curve_accuracy", height, n, at, named=each)
         reached = steps_to(steps, heights, THRESHOLD)
         yield Number("steps_to_080", float(reached.step), n, {"noise": noise})
         yield Number("reached_080", float(reached.reached), n, {"noise": noise})
@@ -124,7 +132,7 @@ def of_curve(
         before = step
     drawn_at = measured(study, trained.training, cell)
     if drawn_at:
-        per_epoch = -(-images // study.batch_size)
+        per_epoch = updates_per_epoch(study, images)
         random = run.generator(params.seed, "retrieval/running-maximum")
         heights = running_maximum(record.drawn.cpu(), drawn_at, per_epoch, random, n)
         for i, (step, height) in enumerate(zip(drawn_at, heights, strict=True)):
@@ -142,19 +150,25 @@ def of_answers(
     Args:
         diverged: the logits say which class is named and nothing else.
     """
-    n, right = len(labels), float((logits.argmax(1) == labels).double().mean())
-    if view.corruption:
-        axes = {"corruption": view.corruption, "severity": view.severity}
-        return [Number("corrupted_accuracy", right, n, axes)]
-    where = {"noise": view.noise}
-    if diverged:
-        return [Number("accuracy", right, n, where)]
+    n, where = len(labels), {"noise": view.noise}
+    accuracy = of_named(view, logits.argmax(1), labels)
+    if view.corruption or diverged:
+        return [accuracy]
     p = logits.double().softmax(1)
     return [
-        Number("accuracy", right, n, where),
-        Number("nll", negative_log_likelihood(p.clamp(min=1e-300), labels), n, where),
+        accuracy,
+        Number("nll", negative_log_likelihood(p, labels), n, where),
         Number("ece", calibration_error(p, labels, BINS, "equal"), n, where),
     ]
+
+
+def of_named(view: View, named: Int64[Tensor, " n"], labels: Int64[Tensor, " n"]) -> Number:
+    """Accuracy of the classes named for test images in one view."""
+    right = float((named == labels).double().mean())
+    if view.corruption:
+        axes: dict[str, Any] = {"corruption": view.corruption, "severity": view.severity}
+        return Number("corrupted_accuracy", right, len(labels), axes, named=named)
+    return Number("accuracy", right, len(labels), {"noise": view.noise}, named=named)
 
 
 def of_votes(start: Start, found: Lookup) -> list[Number]:
@@ -162,8 +176,7 @@ def of_votes(start: Start, found: Lookup) -> list[Number]:
     numbers: list[Number] = []
     for view, shown in start.tests.items():
         named = voted(found.store, found.found(shown), start.classes)
-        right = float((named == shown.labels).double().mean())
-        numbers.append(_plain(view, right, len(shown)))
+        numbers.append(of_named(view, named, shown.labels))
     return numbers
 
 
@@ -193,13 +206,6 @@ def of_probe(params: Params, start: Start, cell: Cell) -> list[Number]:
         logits = (shown.queries.cpu() - middle) / spread @ W.T + b
         numbers += of_answers(view, logits, shown.labels.cpu())
     return [*numbers, Number("l2", l2, len(x), split="train")]
-
-
-def _plain(view: View, right: float, n: int) -> Number:
-    if view.corruption:
-        axes = {"corruption": view.corruption, "severity": view.severity}
-        return Number("corrupted_accuracy", right, n, axes)
-    return Number("accuracy", right, n, {"noise": view.noise})
 
 
 def of_attention(start: Start, trained: Trained) -> list[dict[str, Any]]:

@@ -58,23 +58,23 @@ class Record(nn.Module):
 
     Attributes:
         losses: of each update's batch, as many as are `done`.
-        right: number of test images that were right, by evaluated step and noise.
+        named: the class of each test image, by evaluated step and noise.
         drawn: of each evaluation of the running maximum, which of its images were right.
     """
 
     done: Tensor
     losses: Tensor
-    right: Tensor
+    named: Tensor
     drawn: Tensor
 
     def __init__(
-        self, model: nn.Module, updates: int, right: tuple[int, int], drawn: tuple[int, int]
+        self, model: nn.Module, updates: int, named: tuple[int, int, int], drawn: tuple[int, int]
     ) -> None:
         super().__init__()
         self.model = model
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))
         self.register_buffer("losses", torch.zeros(updates))
-        self.register_buffer("right", torch.zeros(right, dtype=torch.int64))
+        self.register_buffer("named", torch.zeros(named, dtype=torch.int16))
         self.register_buffer("drawn", torch.zeros(drawn, dtype=torch.bool))
 
     def note_(self, loss: Float[Tensor, ""]) -> None:

@@ -15,10 +15,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from carryover import run
-from carryover.config.retrieval import Training
+from carryover.config.retrieval import Retrieval, Training
 from carryover.data.crops import random_crop
 from carryover.data.transforms import to_rgb
-from carryover.errors import Diverged
+from carryover.errors import ConfigError, Diverged
 from carryover.models.encoders import features
 from carryover.retrieval_answers import Trained, curve_noises, measured, watch_
 from carryover.retrieval_arms import Cell
@@ -54,21 +54,24 @@ def train(
     Args:
         rows: of the training images.
         snapshot: as `train.fit` has it; None: no curve is taken either.
+    Raises:
+        ConfigError: no batch is full, and smaller ones are left out.
     """
     study, training = params.retrieval, params.retrieval.training[item]
+    per_epoch = updates_per_epoch(study, len(rows))
     found = lookup(params, start, cell)
     model = build(params, start, item, cell)
-    images = min(study.running_maximum.images, len(start.tests[CLEAN]))
+    shown = len(start.tests[CLEAN])
     record = Record(
         model,
         training.updates,
-        (len(training.evaluate_at), len(curve_noises(params, cell))),
-        (len(measured(study, training, cell)), images),
+        (len(training.evaluate_at), len(curve_noises(params, cell)), shown),
+        (len(measured(study, training, cell)), min(study.running_maximum.images, shown)),
     )
     record = record.to(start.device).train()
     optimiser = optimiser_of(training, record, lr)
     trained = Trained(cell, training, record, found)
-    rate_ = schedule(training, optimiser, lr)
+    rate_ = schedule(training, optimiser, lr, per_epoch)
     ids = None
     if found is not None and found.control.access == "knn" and not augmented(params):
         ids = found.nearest(start.train, found.own)
@@ -102,6 +105,7 @@ def train(
             loss=loss,
             after_step=after_step,
             snapshot=snapshot,
+            drop_last=study.drop_last,
         )
         good = training.updates if _finite(record.model) else training.updates - 1
     except Diverged:
@@ -114,6 +118,22 @@ def train(
                 watch_(params, start, trained, updates)
     record.eval()
     return trained
+
+
+def updates_per_epoch(study: Retrieval, images: int) -> int:
+    """Batches of an epoch over so many training images.
+
+    Raises:
+        ConfigError: none, as smaller ones are left out.
+    """
+    if not study.drop_last:
+        return -(-images // study.batch_size)
+    if images < study.batch_size:
+        raise ConfigError(
+            f"retrieval.drop_last: expected a batch of {study.batch_size} training images or more, "
+            f"got {images}; lower retrieval.batch_size, or set drop_last: false"
+        )
+    return images // study.batch_size
 
 
 def _finite(model: nn.Module) -> bool:
@@ -132,14 +152,24 @@ def optimiser_of(training: Training, network: nn.Module, lr: float) -> torch.opt
 
 
 def schedule(
-    training: Training, optimiser: torch.optim.Optimizer, lr: float
+    training: Training, optimiser: torch.optim.Optimizer, lr: float, per_epoch: int
 ) -> Callable[[int], None]:
-    """Sets the rate after so many updates: as it is, or half a cosine down to 0."""
+    """Sets the rate after so many updates: as it is, or half a cosine down to 0.
+
+    With ``cosine-epoch`` it moves when an epoch ends, as torch's `CosineAnnealingLR` does that
+    is stepped once an epoch with as many epochs, the last one begun among them.
+
+    Args:
+        per_epoch: updates of an epoch.
+    Source: Loshchilov and Hutter 2017, eq. 5, without restarts.
+    """
+    steps = per_epoch if training.schedule == "cosine-epoch" else 1
+    last = -(-training.updates // steps)
 
     def rate_(updates: int) -> None:
-        share = 0.5 * (1 + math.cos(math.pi * updates / training.updates))
+        share = 0.5 * (1 + math.cos(math.pi * (updates // steps) / last))
         for group in optimiser.param_groups:
-            group["lr"] = lr * (share if training.schedule == "cosine" else 1.0)
+            group["lr"] = lr * (1.0 if training.schedule == "constant" else share)
 
     return rate_
 

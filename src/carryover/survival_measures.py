@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from carryover.config.survival import Survival
 
 BINS = 15  # of the calibration error, as Guo et al. 2017 have it
-MOST_NATS = 100.0  # of a label that has no probability in double precision
 ALL, TEXT = "all", "text"  # layers that are no group of the image network
 
 
@@ -55,7 +54,7 @@ def accuracies(origin: Origin, study: Survival, seen: Seen) -> list[Number]:
         at = {"by": "own", "role": "source", "dataset": part.dataset}
         found += [
             ("accuracy", at, share(logits.argmax(1), labels), n),
-            ("nll", at, min(negative_log_likelihood(shares, labels), MOST_NATS), n),
+            ("nll", at, negative_log_likelihood(shares, labels), n),
             ("ece", at, calibration_error(shares, labels, BINS, "equal"), n),
         ]
     for role, part in taught(origin).items():

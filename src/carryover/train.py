@@ -92,6 +92,7 @@ def fit(
     snapshot: Path | None = None,
     saves: bool = True,
     pass_rows: int = 0,
+    drop_last: bool = False,
 ) -> Outcome:
     """Train a network in place.
 
@@ -108,6 +109,7 @@ def fit(
         saves: whether this process writes the snapshot; not where another one does.
         pass_rows: rows a forward pass; a larger batch is passed in parts whose gradients add up,
             which bounds memory. Not for networks that normalise over the batch. 0: all at once.
+        drop_last: leave out an epoch's last batch where it is smaller; `inputs` fill one at least.
     Raises:
         Diverged: a loss is not finite.
     """
@@ -121,6 +123,7 @@ def fit(
             saved = time.monotonic()
             pause = SNAPSHOT_SECONDS * max(1.0, (saved - started) / SAVE_SECONDS)
         batches = torch.randperm(len(inputs), generator=generator).split(budget.batch_size)
+        batches = batches[: len(inputs) // budget.batch_size] if drop_last else batches
         for i, batch in enumerate(batches):
             rows = batch.to(inputs.device)
             optimiser.zero_grad(set_to_none=True)

@@ -52,7 +52,7 @@ class Training:
     optimiser: Literal["adam", "sgd"]
     momentum: float
     weight_decay: float
-    schedule: Literal["constant", "cosine"]
+    schedule: Literal["constant", "cosine", "cosine-epoch"]
     lrs: dict[str, tuple[float, ...]]
     updates: int
     evaluate_at: tuple[int, ...]
@@ -124,6 +124,7 @@ class Retrieval:
     branches: dict[str, Branch]
     training: dict[str, Training]
     batch_size: int
+    drop_last: bool
     validation_fraction: float
     noises: tuple[float, ...]
     curve_noises: tuple[float, ...]

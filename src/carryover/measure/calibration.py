@@ -11,6 +11,7 @@ from torch import Tensor
 from carryover.errors import DataError
 
 NORMALISED = 1e-3  # how far a row's sum may be from 1: half precision keeps three digits
+LEAST = 1e-300  # a probability below counts as this, so that its logarithm is a number: 691 nats
 
 
 def calibration_error(
@@ -62,13 +63,13 @@ def brier(p: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> float:
 
 
 def negative_log_likelihood(p: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> float:
-    """Mean over images of -log p[label], in nats; infinite where a label had no probability.
+    """Mean over images of -log max(p[label], `LEAST`), in nats: 0 up to 691.
 
     Raises:
         DataError: as `calibration_error`.
     """
     _refuse(p, labels)
-    return float(-p.double().gather(1, labels[:, None]).log().mean())
+    return float(-p.double().gather(1, labels[:, None]).clamp(min=LEAST).log().mean())
 
 
 def _refuse(p: Float[Tensor, "n c"], labels: Int64[Tensor, " n"]) -> None:

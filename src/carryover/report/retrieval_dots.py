@@ -9,9 +9,11 @@ from carryover.measure.statistics import Interval
 from carryover.report.figures import GREY, per_cent, style
 from carryover.report.retrieval_intervals import (
     STEPS,
+    Difference,
     Reach,
     accuracy,
     difference,
+    differences_over,
     mean,
     steps,
 )
@@ -188,6 +190,7 @@ def controls(scores: Scores) -> Figure:
             2,
             [0.7 + ROW * len(found) for found in shown.values()],
         )
+        drawn: list[Difference] = []
         for (left, right), (place, found) in zip(made, shown.items(), strict=True):
             for i, arm in enumerate(found):
                 told = accuracy(scores, arm)
@@ -196,6 +199,7 @@ def controls(scores: Scores) -> Figure:
                     _dot(left, told, i, arm)
                 if apart and arm != mains[place]:
                     _dot(right, apart.interval, i, arm)
+                    drawn.append(apart)
             _named(left, found, first=True)
             _named(right, found, first=False)
             _reference(left, accuracy(scores, plain(place)))
@@ -203,14 +207,12 @@ def controls(scores: Scores) -> Figure:
             for axis in (left, right):
                 axis.xaxis.set_major_formatter(per_cent())
         every = [arm for found in shown.values() for arm in found]
-        several = max(len(number(scores, arm, "accuracy")) for arm in every) > 1
-        pairing = "over test images, as if the two were on different ones, which is too wide"
-        pairing = "over seeds, paired, on the same test images" if several else pairing
         notes(
             figure,
             "accuracy after the last update, on test images without noise. Grey line: plain",
-            f"bars left: 95 % interval over {over(scores, every)}; right: {pairing}, not corrected "
-            "for their number (the tables' p is). The left axis does not begin at 0",
+            f"bars left: 95 % interval over {over(scores, every)}; right: "
+            f"{differences_over(drawn)}, not corrected for their number (the tables' p is)",
+            "the left axis does not begin at 0",
         )
         return figure
 

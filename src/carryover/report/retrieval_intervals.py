@@ -1,12 +1,18 @@
-"""Intervals of the retrieval study: over test images and seeds, or over seeds alone."""
+"""Intervals of the retrieval study: over test images and seeds, or over seeds alone.
+
+Those of differences are over both where every prediction is at hand.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from carryover.measure.combined import student
+from carryover.measure.crossed import crossed
 from carryover.measure.statistics import Interval
 from carryover.report.adapt_intervals import Outcome, mean_accuracy, mean_difference, over_seeds
 from carryover.report.retrieval_scores import CLEAN, Arm, At, BySeed, Scores, number, numbers
@@ -114,11 +120,16 @@ def steps(scores: Scores, arm: Arm, at: At = CLEAN) -> Reach | None:
 
 
 class Difference(NamedTuple):
-    """A number of one arm minus that of another, paired by seed."""
+    """A number of one arm minus that of another, paired by seed.
+
+    Attributes:
+        by_image: paired by test image too, and for other test images as well as other seeds.
+    """
 
     interval: Interval
     p: float
     seeds: int
+    by_image: bool = False
 
 
 def difference(
@@ -126,30 +137,86 @@ def difference(
 ) -> Difference | None:
     """One arm minus another on the same test images; None where they share no seed.
 
-    Of accuracies as `mean_difference`; of other numbers Student's, which needs two seeds.
+    Accuracies, and areas under their curve, have an interval for other seeds and other test images
+    where the predictions of both are at hand (`measure.crossed`). Otherwise that of accuracies is
+    `mean_difference`'s; that of other numbers is Student's, which needs two seeds.
     """
     mine, theirs = number(scores, arm, metric, at), number(scores, other, metric, at)
     shared = sorted(set(mine) & set(theirs))
     if not shared or any(mine[seed].n != theirs[seed].n for seed in shared):
         return None
-    if "accuracy" in metric:
-        return _apart(mine, theirs, arm)
+    terms = [
+        (each, place, sign * weight)
+        for each, sign in ((arm, 1), (other, -1))
+        for place, weight in _made_of(scores, each, metric, at).items()
+    ]
+    found = _by_image(scores, terms, shared)
+    if found or "accuracy" in metric:
+        return found or _apart(mine, theirs, arm)
     if len(shared) < 2:
         return None
-    found, p = student([mine[seed].value - theirs[seed].value for seed in shared])
-    return Difference(found, p, len(shared))
+    told, p = student([mine[seed].value - theirs[seed].value for seed in shared])
+    return Difference(told, p, len(shared))
 
 
 def noise_cost(scores: Scores, arm: Arm, noise: float) -> Difference | None:
-    """Accuracy without noise minus that with it, paired by seed on the same test images."""
-    return _apart(number(scores, arm, "accuracy"), number(scores, arm, "accuracy", At(noise)), arm)
+    """Accuracy without noise minus that with it, paired as `difference`."""
+    clean, noisy = number(scores, arm, "accuracy"), number(scores, arm, "accuracy", At(noise))
+    terms = [(arm, CLEAN, 1.0), (arm, At(noise), -1.0)]
+    found = _by_image(scores, terms, sorted(set(clean) & set(noisy)))
+    return found or _apart(clean, noisy, arm)
+
+
+def _made_of(scores: Scores, arm: Arm, metric: str, at: At) -> Mapping[At, float]:
+    """Tests whose accuracies add up to a number, with what each counts; {} where none do."""
+    if "accuracy" in metric:
+        return {at: 1.0}
+    curve = [each for each in numbers(scores, arm, "curve_accuracy") if each.noise == at.noise]
+    steps = [each.step for each in curve if each.step is not None]
+    if metric != "area" or len(steps) < 2:
+        return {}
+    gaps = np.diff(steps) / (steps[-1] - steps[0])  # trapezoids, as `measure.curves.area` has them
+    weights = (np.append(gaps, 0) + np.insert(gaps, 0, 0)) / 2
+    return dict(zip(curve, weights.tolist(), strict=True))
+
+
+def _by_image(
+    scores: Scores, terms: Sequence[tuple[Arm, At, float]], seeds: Sequence[int]
+) -> Difference | None:
+    """A weighted sum of accuracies, by seed and image; None where a prediction is not at hand."""
+    known = all((arm, at, seed) in scores.right for arm, at, _ in terms for seed in seeds)
+    if not (known and terms and seeds):
+        return None
+    table = np.stack(
+        [
+            np.sum([weight * scores.right[arm, at, seed] for arm, at, weight in terms], axis=0)
+            for seed in seeds
+        ]
+    )
+    weights = [weight for *_, weight in terms]
+    most = max(math.fsum(w for w in weights if w > 0), -math.fsum(w for w in weights if w < 0))
+    step = math.hypot(*weights) / math.sqrt(2) / table.shape[1]
+    return Difference(*crossed([table], [most], step), len(seeds), by_image=True)
 
 
 def _apart(mine: BySeed, theirs: BySeed, arm: Arm) -> Difference | None:
-    """Accuracies minus others, paired by seed; None where they share no seed."""
+    """Accuracies minus others, paired by seed alone; None where they share no seed."""
     shared = sorted(set(mine) & set(theirs))
     pairs: list[Pair] = [
         ([Outcome(*mine[seed], arm.dataset)], [Outcome(*theirs[seed], arm.dataset)])
         for seed in shared
     ]
     return Difference(*mean_difference(pairs), len(shared)) if shared else None
+
+
+def differences_over(found: Iterable[Difference | None]) -> str:
+    """What intervals of some differences are over, in words."""
+    said = {
+        (True, True): "over seeds and test images, paired by both",
+        (True, False): "over test images, paired by image",
+        (False, True): "over seeds, paired, on the same test images",
+        (False, False): "over test images, as if the two were tested on different ones, which is "
+        "too wide",
+    }
+    kinds = {(each.by_image, each.seeds > 1) for each in found if each}
+    return " or ".join(said[kind] for kind in said if kind in kinds) or "nothing"

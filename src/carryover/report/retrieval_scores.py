@@ -6,11 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Bool
+
 from carryover.errors import DataError
 from carryover.report.sequence_scores import Number
+from carryover.retrieval_predictions import Right, right_of
 from carryover.rows import Row
 
 PLAIN, NEAREST, RANDOM = "none", "knn", "sampled"  # what a model has access to
+NOT_KNOWN: Right = {}
 MEMORY = "memory-"  # of a control: so many entries of each class
 
 
@@ -56,18 +61,22 @@ class Scores:
     Attributes:
         preset: the preset that the rows started from.
         numbers: by arm, split and metric, and place: one a seed, seeds ascending.
+        right: which test images were right, by arm, place and seed, as far as that is known.
     """
 
     preset: str
     numbers: Mapping[Arm, Mapping[Metric, Mapping[At, BySeed]]]
+    right: Mapping[tuple[Arm, At, int], Bool[np.ndarray, " n"]]
 
 
-def from_rows(rows: Iterable[Row]) -> Scores:
+def from_rows(rows: Iterable[Row], right: Right = NOT_KNOWN) -> Scores:
     """Numbers of one preset's rows.
 
+    Args:
+        right: which images the tests had right, as far as predictions are at hand.
     Raises:
-        DataError: rows of several presets or none, two numbers for one cell, or an axis that the
-            study does not have.
+        DataError: rows of several presets or none, two numbers for one cell, an axis that the study
+            does not have, or predictions that are not those that the accuracies are of.
     """
     rows = list(rows)
     presets = sorted({row.preset for row in rows})
@@ -76,6 +85,7 @@ def from_rows(rows: Iterable[Row]) -> Scores:
             f"retrieval: expected rows of one preset, got {presets}; run all items of one"
         )
     found: dict[Arm, dict[Metric, dict[At, dict[int, Number]]]] = {}
+    known: dict[tuple[Arm, At, int], Bool[np.ndarray, " n"]] = {}
     for row in rows:
         arm, at = _arm(row), _at(row)
         seeds = found.setdefault(arm, {}).setdefault((row.split, row.metric), {})
@@ -85,6 +95,9 @@ def from_rows(rows: Iterable[Row]) -> Scores:
                 f"retrieval: expected one {row.split} {row.metric} of {row.item} {row.cell}, got "
                 f"{seeds[at][seed].value} and {row.value}; take one file of rows an item"
             )
+        images = right_of(row, right)
+        if images is not None:
+            known[arm, at, seed] = images
     return Scores(
         presets[0],
         {
@@ -94,6 +107,7 @@ def from_rows(rows: Iterable[Row]) -> Scores:
             }
             for arm in sorted(found, key=_arm_order)
         },
+        known,
     )
 
 

@@ -6,8 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from carryover.measure.statistics import Interval
-from carryover.report.retrieval_gains import Gain
-from carryover.report.retrieval_intervals import Reach, accuracy, corrupted, mean, noise_cost, steps
+from carryover.report.retrieval_gains import MEASURES, Gain
+from carryover.report.retrieval_intervals import (
+    Reach,
+    accuracy,
+    corrupted,
+    difference,
+    differences_over,
+    mean,
+    noise_cost,
+    steps,
+)
 from carryover.report.retrieval_lines import diverged_said, over
 from carryover.report.retrieval_names import base, name, ordered
 from carryover.report.retrieval_scores import (
@@ -97,6 +106,12 @@ def reading(scores: Scores, settings: Sequence[str]) -> str:
     known = arms(scores)
     several = max(seeds(scores, known), default=1)
     trained = "; ".join(", ".join(place) for place in places(scores))
+    pairing = differences_over(
+        difference(scores, arm, plain((arm.item, arm.dataset)), measure)
+        for arm in known
+        for measure in MEASURES
+        if arm != plain((arm.item, arm.dataset))
+    )
     parts = [
         f"Preset {scores.preset}: classifiers that attend to stored embeddings, beside the same "
         f"without ({trained}). Nearest and random: which entries an image is handed, and how many; "
@@ -104,7 +119,8 @@ def reading(scores: Scores, settings: Sequence[str]) -> str:
         "says. All arms of a seed see the same training images in the same order.",
         f"Square brackets: 95 % intervals, of accuracies over {over(scores, known)}"
         + (
-            ", of areas, steps, costs and differences over seeds on these images."
+            f"; of costs and differences {pairing}; of steps and of areas themselves over seeds on "
+            "these images."
             if several > 1
             else "; one seed says nothing about other seeds."
         ),

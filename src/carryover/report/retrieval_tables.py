@@ -12,6 +12,7 @@ from carryover.report.retrieval_intervals import (
     accuracy,
     alone,
     corrupted,
+    differences_over,
     mean,
     noise_cost,
     steps,
@@ -106,16 +107,16 @@ def noises(scores: Scores) -> Table:
     ]
     levels = sorted({at.noise for arm in known for at in numbers(scores, arm, "accuracy")})
     lines = []
-    for arm in known:
+    costs = {arm: noise_cost(scores, arm, levels[-1]) for arm in known}
+    for arm, cost in costs.items():
         cells = [told_percent(accuracy(scores, arm, At(noise))) for noise in levels]
-        cost = noise_cost(scores, arm, levels[-1])
         lines.append(
             [*_keys(scores, arm), *cells, told_percent(cost.interval if cost else None, True)]
         )
     title = (
         f"Preset {scores.preset}: accuracy by the deviation of Gaussian noise on the test pixels "
         f"(0..1), per cent, 95 % intervals over {over(scores, known)}; the last column is what the "
-        "strongest costs, in points, paired by seed on the same images."
+        f"strongest costs, in points, {differences_over(costs.values())}."
     )
     levels_said = [f"{noise:g}" for noise in levels]
     return Table(title, [*KEYS, *levels_said, "lost"], lines)
@@ -131,16 +132,10 @@ def differences(scores: Scores, found: Sequence[Gain], reference: str) -> Table:
     for arm in ordered(list(by_arm)):
         cells = [cell for name in MEASURES for cell in _difference(by_arm[arm].get(name))]
         lines.append([*_keys(scores, arm), *cells])
-    one = any(gain.difference.seeds == 1 for gain in shown)
+    pairing = differences_over(gain.difference for gain in shown)
     title = (
         f"Preset {scores.preset}: each arm minus {_reference(shown)}, points with the 95 % "
-        "interval "
-        + (
-            "over test images, as if the two were tested on different ones, which is too wide"
-            if one
-            else "over seeds, paired, on the same test images"
-        )
-        + ". p after Holm's correction over the arms of an item and set."
+        f"interval {pairing}. p after Holm's correction over the arms of an item and set."
     )
     header = [*KEYS, *(cell for name in MEASURES for cell in (name, f"p, {name}"))]
     return Table(title, header, lines)
@@ -249,11 +244,12 @@ def cells_csv(every: Sequence[Scores]) -> str:
 
 def gains_csv(found: Sequence[Gain]) -> str:
     """Every difference, with p before and after Holm's correction."""
-    header = ["item", "dataset", "access", "k", "control", "minus", "measure", "seeds"]
+    header = ["item", "dataset", "access", "k", "control", "minus", "measure", "seeds", "paired_by"]
     lines: list[list[object]] = [
         [
             *("" if each is None else each for each in gain.arm),
             *(gain.reference, gain.measure, gain.difference.seeds),
+            "seed and image" if gain.difference.by_image else "seed",
             *_bounds(gain.difference.interval),
             *(f"{gain.difference.p:.4g}", f"{gain.p_holm:.4g}"),
         ]

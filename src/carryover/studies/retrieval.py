@@ -4,8 +4,9 @@ A classifier attends to entries of a memory: embeddings of images that a self-su
 gives, those nearest to the image or some drawn at random. Beside it stand the same classifier
 without, and controls that change one thing each. ``dvc repro retrieval@resnet18`` writes
 ``reports/retrieval/runs/resnet18/rows.jsonl``: accuracy on all test images at fixed steps and at
-the end, by noise and corruption, steps to 80 %, and what else `retrieval_measures` has; and
-``data/predictions/retrieval/resnet18/attention.parquet``, what some images look at; and below
+the end, by noise and corruption, steps to 80 %, and what else `retrieval_measures` has. Below
+``data/predictions/retrieval/resnet18`` it writes the classes that each test named
+(``predictions.parquet``) and what some images look at (``attention.parquet``), below
 ``data/checkpoints/retrieval`` the encoders of models that began with pretrained weights. A training
 that diverges has rows too, up to where it did and as one that names a single class from there on.
 
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from carryover import checkpoints, run
+from carryover import checkpoints, retrieval_predictions, run
 from carryover.config.retrieval import ACCESSES, STARTED
 from carryover.config.retrieval import Retrieval as Study
 from carryover.data.splits import expect_some, hold_out
@@ -39,7 +40,7 @@ from carryover.retrieval_measures import (
     write_attention,
 )
 from carryover.retrieval_models import adapted
-from carryover.retrieval_start import Start, load_start
+from carryover.retrieval_start import CLEAN, Start, load_start
 from carryover.retrieval_training import rows_of, train
 from carryover.rows import Row, write_rows
 from carryover.scratch import Scratch, alone
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from carryover.config.params import Params
 
 RUNS = Path("reports/retrieval/runs")
-PREDICTIONS = Path("data/predictions/retrieval")
+PREDICTIONS = retrieval_predictions.FOLDER
 
 Facts = dict[str, Any]
 
@@ -77,6 +78,12 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         snapshot.unlink(missing_ok=True)
         return found
 
+    def whole(cell: Cell) -> bool:
+        encoder = file_of(scratch.folder, cell)
+        return predictions_of(encoder).exists() and (
+            encoder.exists() or not control_of(study, cell).start
+        )
+
     with alone(f"{context.stage}.lock", f"`carryover run` of {context.stage}"):
         started = time.monotonic()
         tried, final = cells(study, item)
@@ -84,7 +91,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         with run.progress(context.stage, len(tried) + len(final)) as advance:
             done = compute(tried, work, scratch, processes, advance, last=False)
             rates = chosen_rates(study, item, tried, done)
-            done = compute(final, work, scratch, processes, advance)
+            done = compute(final, work, scratch, processes, advance, whole=whole)
         rows = [
             Row(
                 study="retrieval",
@@ -103,6 +110,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
         looked = {c.seed: done[c.name]["attention"] for c in final if done[c.name]["attention"]}
         context.refuse_edited()
         write_attention(PREDICTIONS / item / "attention.parquet", looked)
+        files = [predictions_of(file_of(scratch.folder, cell)) for cell in final]
+        retrieval_predictions.keep(files, item)
         write_rows(RUNS / item / "rows.jsonl", rows)
         began = [cell for cell in final if control_of(study, cell).start]
         checkpoints.keep((file_of(scratch.folder, cell) for cell in began), "retrieval", item)
@@ -152,7 +161,7 @@ def reported(
 ) -> Facts:
     """Train a cell, where there is something to train, and measure it.
 
-    An encoder that it began as goes to a file beside the snapshot.
+    What it names goes to a file beside the snapshot, and so does an encoder that it began as.
     """
     control = control_of(params.retrieval, cell)
     attention: list[dict[str, Any]] = []
@@ -170,12 +179,24 @@ def reported(
         plain = (cell.access, cell.k, cell.control) == ("knn", params.retrieval.k, "none")
         if plain and not trained.diverged:
             attention = of_attention(start, trained)
+    told = [
+        (axes(params.retrieval, cell, number), number.named.cpu().numpy())
+        for number in found
+        if number.named is not None
+    ]
+    labels = start.tests[CLEAN].labels.cpu().numpy()
+    retrieval_predictions.write(predictions_of(snapshot), labels, told)
     return {"numbers": [number.fact() for number in found], "attention": attention}
 
 
 def file_of(folder: Path, cell: Cell) -> Path:
     """Where an encoder is kept until all models are trained."""
     return folder / f"{cell.name.replace('/', '@')}.safetensors"
+
+
+def predictions_of(path: Path) -> Path:
+    """Where a cell's predictions are meanwhile, beside its encoder or snapshot."""
+    return path.with_suffix(".parquet")
 
 
 def axes(study: Study, cell: Cell, number: Number) -> dict[str, Any]:

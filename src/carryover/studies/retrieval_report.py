@@ -1,4 +1,4 @@
-"""The retrieval study's tables, figures and summary, from its rows alone.
+"""The retrieval study's tables, figures and summary, from its rows and predictions.
 
 ``dvc repro retrieval-report`` writes ``reports/retrieval/``: ``summary.json`` (what ``dvc metrics
 diff`` compares), ``retrieval`` as CSV (every number), Markdown and LaTeX, ``gains.csv``, and as SVG
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carryover import run
+from carryover import retrieval_predictions, run
 from carryover.config.retrieval import Retrieval as Study
 from carryover.config.retrieval import Source
 from carryover.config.selfsupervised import SelfSupervised
@@ -48,18 +48,19 @@ __all__ = ["FOLDER", "headline", "stage"]
 
 FOLDER, RESULTS = Path("reports/retrieval"), Path("results")
 RELEASED = Path("claims/released/retrieval.csv")
-PREDICTIONS, SETS = Path("data/predictions/retrieval"), Path("data/sets")
+SETS = Path("data/sets")
 
 
 def stage(params: Params, item: str, context: run.Context) -> None:
     """Read the rows of every item in ``retrieval.items`` and write the report's files."""
     study = params.retrieval
     rows = [row for name in study.items for row in read_rows(rows_of(name))]
-    scores = from_rows(rows_of_preset(rows, study))
+    right = retrieval_predictions.read(study.items)
+    scores = from_rows(rows_of_preset(rows, study), right)
     kept = [from_rows(each) for each in kept_rows(RESULTS, study.preset)]
     printed = retrieval_published.read(RELEASED)
     looked: dict[str, list[Looked]] = {
-        name: retrieval_attended.read(PREDICTIONS / name / retrieval_attended.FILE)
+        name: retrieval_attended.read(retrieval_predictions.FOLDER / name / retrieval_attended.FILE)
         for name in study.items
     }
     found = gains(scores)
@@ -180,6 +181,10 @@ def settings(study: Study, pretrained: Mapping[str, object]) -> list[str]:
         ),
         f"{study.head_classes} outputs": study.head_classes > 0,
         "pixels are not normalised": not study.normalise,
+        "an epoch's last, smaller batch is left out": study.drop_last,
+        "rates move once an epoch": any(
+            study.training[item].schedule == "cosine-epoch" for item in study.items
+        ),
     }
     on = [name for name, is_on in faults.items() if is_on]
     return [*said, f"As published: {'; '.join(on)}."] if on else said
