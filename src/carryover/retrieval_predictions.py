@@ -79,13 +79,13 @@ def read(items: Iterable[str], root: Path = Path()) -> Right:
     Args:
         root: top folder of a checkout.
     """
+    import pyarrow.parquet as pq
+
     found: dict[Place, Bool[np.ndarray, " n"]] = {}
     for item in items:
         path = root / FOLDER / item / FILE
         if not path.exists():
             continue
-        import pyarrow.parquet as pq
-
         table = pq.read_table(path)
         labels, named = (table[name].combine_chunks() for name in ("label", "prediction"))
         right = labels.flatten().to_numpy() == named.flatten().to_numpy()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import factorial
 from typing import Any
 
 import numpy as np
 
-from carryover.claims.cells import Cells, leaves_of, numbers_of, tested_on, weights_of
-from carryover.claims.functions import Key, Values
+from carryover.claims.functions import Field, Key, Values
 from carryover.claims.lookup import look_up
 from carryover.claims.observations import Observation
 from carryover.claims.quantity import Quantity
@@ -30,6 +29,9 @@ from carryover.measure.statistics import Interval
 DRAWS = 2000
 SEED = 0  # of every bootstrap, so that equal rows give equal verdicts
 FEW = 6  # equal values of fewer repeats say nothing of the scatter
+IMAGE_AXES = ("pair", "dataset", "task", "stream")  # axes that say which images were tested on
+
+Cells = dict[str, dict[Key, Observation]]
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ def estimate(
 ) -> Estimate:
     """The quantity from observations.
 
-    Two repeats or more that all terms share: the interval of the quantity's values by repeat
-    (`repeats.over_repeats`); repeats that lack a cell are left out. Single runs: square-and-add of
+    Two repeats or more that all terms share: Student's interval of the quantity's values by
+    repeat (`repeats`); repeats that lack a cell are left out. Single runs: square-and-add of
     Wilson's intervals of the accuracies, those of one sign over the same images taken to move as
     one; where the quantity is no weighted sum, a parametric bootstrap. Rounding and reading are
     added as they are. No interval where it is unknown over how many images a single run is. It ends
@@ -108,7 +110,7 @@ def _within(interval: Interval | None, least: float, most: float) -> Interval | 
 def _estimated(quantity: Quantity, by_repeat: list[Cells]) -> Estimate:
     if len(by_repeat) > 1:
         return _over_repeats(quantity, by_repeat)
-    unknown = [each for each in leaves_of(by_repeat[0]) if not each.n]
+    unknown = [each for each in _leaves(by_repeat[0]) if not each.n]
     if unknown:
         return _unsure(quantity, by_repeat[0])
     return (_weighted_sum if quantity.linear else _drawn)(quantity, by_repeat[0])
@@ -116,8 +118,8 @@ def _estimated(quantity: Quantity, by_repeat: list[Cells]) -> Estimate:
 
 def _beyond(quantity: Quantity, cells: Cells) -> Iterator[str]:
     """Sides to which the quantity moves when a number that is a least one grows."""
-    value = float(quantity.values(numbers_of(cells))[0])
-    for least in (each for each in leaves_of(cells) if each.least):
+    value = float(quantity.values(_numbers(cells))[0])
+    for least in (each for each in _leaves(cells) if each.least):
         grown = {
             text: {
                 key: np.array([each.value + (abs(each.value) + 1 if each is least else 0)])
@@ -137,14 +139,14 @@ def _whole(found: dict[Any, dict[Key, Observation]]) -> set[Any]:
 
 
 def _over_repeats(quantity: Quantity, by_repeat: list[Cells]) -> Estimate:
-    values = [float(quantity.values(numbers_of(cells))[0]) for cells in by_repeat]
-    step = max((1 / o.n for o in leaves_of(by_repeat[0]) if o.n), default=0.0)
+    values = [float(quantity.values(_numbers(cells))[0]) for cells in by_repeat]
+    step = max((1 / o.n for o in _leaves(by_repeat[0]) if o.n), default=0.0)
     step = step if quantity.stepped else 0.0
     n, origins = _counted(len(values), by_repeat[0]), _origins(by_repeat[0])
     if step == 0 and len(values) < FEW and len(set(values)) == 1:
         test, value = "equal in few repeats: no interval", float(np.mean(values))
         return Estimate(value, None, None, None, n, test, tuple(values), 0.0, origins)
-    found = over_repeats(quantity, by_repeat, values, step)
+    found = over_repeats(quantity.tree, values, step)
     return Estimate(
         found.value,
         found.interval(0.95),
@@ -160,12 +162,12 @@ def _over_repeats(quantity: Quantity, by_repeat: list[Cells]) -> Estimate:
 
 def _unsure(quantity: Quantity, cells: Cells) -> Estimate:
     """A single run of which nothing says over how many images it is, or what it scatters by."""
-    numbers = numbers_of(cells)
+    numbers = _numbers(cells)
     value = float(quantity.values(numbers)[0])
     blur = 0.0
     if quantity.linear:
-        weights = weights_of(quantity, cells)
-        blur = math.fsum(abs(weights[id(o)]) * o.plus_minus for o in leaves_of(cells))
+        weights = _weights(quantity, cells)
+        blur = math.fsum(abs(weights[id(o)]) * o.plus_minus for o in _leaves(cells))
     test = "one run, images unknown: no interval"
     test += f"; rounding or reading moves it by up to {blur:.2g}" if blur else ""
     n, origins = _counted(1, cells), _origins(cells)
@@ -173,12 +175,12 @@ def _unsure(quantity: Quantity, cells: Cells) -> Estimate:
 
 
 def _weighted_sum(quantity: Quantity, cells: Cells) -> Estimate:
-    value = float(quantity.values(numbers_of(cells))[0])
-    weights = weights_of(quantity, cells)
-    leaves = [(each, weights[id(each)]) for each in leaves_of(cells) if weights[id(each)]]
+    value = float(quantity.values(_numbers(cells))[0])
+    weights = _weights(quantity, cells)
+    leaves = [(each, weights[id(each)]) for each in _leaves(cells) if weights[id(each)]]
     blur = math.fsum(abs(w) * o.plus_minus for o, w in leaves)
     proportions = [(round(o.value * o.n), o.n) for o, _ in leaves]
-    images = [tested_on(o) for o, _ in leaves]
+    images = [_images(o) for o, _ in leaves]
     parts = (proportions, [w for _, w in leaves])
     same = [images.index(each) for each in images]
 
@@ -207,12 +209,31 @@ def _weighted_sum(quantity: Quantity, cells: Cells) -> Estimate:
     )
 
 
+def _images(each: Observation) -> tuple[object, ...]:
+    """What tells the images that an accuracy is over from others."""
+    return (each.split, each.n, *(each.cell.get(axis) for axis in IMAGE_AXES))
+
+
+def _weights(quantity: Quantity, cells: Cells) -> dict[int, float]:
+    """How much the quantity moves with each observation; constant, since it is a weighted sum."""
+    places = {id(each): i for i, each in enumerate(_leaves(cells))}
+    moved = np.eye(len(places) + 1)[:-1]  # observation i is moved in case i, none in the last
+    values = quantity.values(
+        {
+            text: {key: each.value + moved[places[id(each)]] for key, each in found.items()}
+            for text, found in cells.items()
+        }
+    )
+    values = np.broadcast_to(values, len(places) + 1)
+    return {name: round(float(values[i] - values[-1]), 12) for name, i in places.items()}
+
+
 def _drawn(quantity: Quantity, cells: Cells) -> Estimate:
     """Parametric bootstrap: every accuracy is drawn, and what rounding may have moved."""
-    value = float(quantity.values(numbers_of(cells))[0])
+    value = float(quantity.values(_numbers(cells))[0])
     random = np.random.default_rng(SEED)
     drawn: dict[int, Values] = {}
-    for each in leaves_of(cells):
+    for each in _leaves(cells):
         values = np.full(DRAWS, each.value)
         if each.n:
             values = possible(each.value * each.n, each.n, DRAWS, random)
@@ -224,7 +245,7 @@ def _drawn(quantity: Quantity, cells: Cells) -> Estimate:
         }
     )
     test = f"parametric bootstrap over images, {DRAWS} draws, the wider of percentile and basic"
-    ordered, by_order = quantity.ordered(numbers_of(cells)), 0.0
+    ordered, by_order = quantity.ordered(_numbers(cells)), 0.0
     if ordered is not None:
         k = len(ordered[0])
         by_order = permutation_p(*ordered)
@@ -242,13 +263,26 @@ def _drawn(quantity: Quantity, cells: Cells) -> Estimate:
     )
 
 
+def _numbers(cells: Cells) -> Mapping[str, Field]:
+    return {
+        text: {key: np.array([each.value]) for key, each in found.items()}
+        for text, found in cells.items()
+    }
+
+
+def _leaves(cells: Cells) -> list[Observation]:
+    """Observations of all terms, each once."""
+    found = {id(each): each for cells_of in cells.values() for each in cells_of.values()}
+    return list(found.values())
+
+
 def _counted(repeats: int, cells: Cells) -> str:
     """``25 repeats x 4861 images``."""
-    images = sorted({each.n for each in leaves_of(cells) if each.n})
+    images = sorted({each.n for each in _leaves(cells) if each.n})
     over = f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}" if images else ""
     runs = f"{repeats} repeats" if repeats > 1 else "1 run"
     return f"{runs} x {over} images" if over else runs
 
 
 def _origins(cells: Cells) -> tuple[str, ...]:
-    return tuple(sorted({each.origin for each in leaves_of(cells) if each.origin}))
+    return tuple(sorted({each.origin for each in _leaves(cells) if each.origin}))

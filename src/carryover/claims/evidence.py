@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from carryover import retrieval_predictions
 from carryover.claims import released
 from carryover.claims.observations import Observation, of_rows
 from carryover.claims.observations import released as released_facts
@@ -22,7 +21,6 @@ from carryover.rows import Row, read_rows
 
 RELEASED = "released"
 ELSEWHERE = "zeroshot_accuracy"  # of the adaptation study, on other sets than its own
-PREDICTED = "reports/retrieval/runs/"  # rows whose predictions are at hand; of kept ones none are
 FINDINGS_FROM = ("cuts", "clusters")  # studies whose rows the cut study's findings take
 
 
@@ -34,22 +32,18 @@ class Evidence:
         name: a preset, or ``released``.
         rows: our rows, or the cut study's released ones, by file.
         facts: what the originals of the other studies released.
-        root: top folder of the checkout.
     """
 
     name: str
     rows: dict[str, list[Row]]
     facts: list[Observation]
-    root: Path = Path()
 
     @cached_property
     def observations(self) -> list[Observation]:
-        """Every number once; those of a report with the predictions that they are shares of."""
-        found: list[Observation] = []
-        for path, rows in self.rows.items():
-            items = {row.item for row in rows} if path.startswith(PREDICTED) else ()
-            found += of_rows(rows, path, retrieval_predictions.read(items, self.root))
-        return found + self.facts
+        """Every number once."""
+        return [each for path, rows in self.rows.items() for each in of_rows(rows, path)] + (
+            self.facts
+        )
 
     @cached_property
     def runs(self) -> Runs | None:
@@ -94,7 +88,7 @@ def gather_all(root: Path, studies: Iterable[str]) -> dict[tuple[str, str], Evid
                 for path, each in group.items()
             }
             if any(of == study and name == preset for name, of, _ in files):
-                found[study, preset] = Evidence(preset, rows, [], root)
+                found[study, preset] = Evidence(preset, rows, [])
         found[study, RELEASED] = _released(root / "claims/released", study)
     return found
 

@@ -13,18 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool
-
 from carryover.errors import DataError
-from carryover.retrieval_predictions import Right, right_of
 from carryover.rows import Row
 
 GENERIC = ("item", "cell", "split", "metric", "value", "n", "plus_minus", "source")
 SPLITS = ("train", "validation", "test")
 CAME_OF = {"steps_to_080": "reached_080"}  # metrics that count until something comes: 0 if never
 CAME = set(CAME_OF.values())
-NOT_KNOWN: Right = {}
 MATRIX = ("order", "method", "after", "task", "dataset", "correct", "images")
 
 
@@ -38,8 +33,6 @@ class Observation:
         n: images that an accuracy is over; 0: unknown, or no share of images.
         plus_minus: how far rounding, or reading a plot, may have moved it.
         least: the true value is this or more: what was counted had not come by the end.
-        right: of an accuracy, which images were right in the order of the set; None where that is
-            not known.
     """
 
     item: str
@@ -51,17 +44,13 @@ class Observation:
     plus_minus: float = 0.0
     origin: str = field(default="", compare=False)
     least: bool = False
-    right: Bool[np.ndarray, " n"] | None = field(default=None, compare=False, repr=False)
 
 
-def of_rows(rows: list[Row], origin: str, right: Right = NOT_KNOWN) -> list[Observation]:
+def of_rows(rows: list[Row], origin: str) -> list[Observation]:
     """Our rows as observations; only accuracies are shares of images.
 
-    Args:
-        right: which images the retrieval study's tests had right, as far as that is known.
     Raises:
-        DataError: a value that is not finite, an accuracy outside 0..1, or predictions of another
-            run.
+        DataError: a value that is not finite, or an accuracy outside 0..1.
     """
     for row in rows:
         _expect_value(row.metric, row.value, origin)
@@ -76,7 +65,6 @@ def of_rows(rows: list[Row], origin: str, right: Right = NOT_KNOWN) -> list[Obse
             row.n if "accuracy" in row.metric else 0,
             origin=origin,
             least=_place(row, CAME_OF.get(row.metric, "")) in never,
-            right=right_of(row, right) if right else None,
         )
         for row in rows
     ]

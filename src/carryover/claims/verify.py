@@ -1,7 +1,4 @@
-"""Verdicts on all claims of the ledger, from stored rows; nothing is trained here.
-
-Where the predictions behind a report's rows are at hand (those of the retrieval study), they say
-how sure a difference is for other test images too; without them verdicts are for these images.
+"""Verdicts on all claims of the ledger, from stored rows alone; nothing is trained here.
 
 ``carryover claims verify`` prints them and says no (exit code 1) where one differs from the
 accepted state in ``claims/verdicts.yaml``.
