@@ -80,6 +80,7 @@ class Continual:
     heads: dict[str, HeadEntry]
     arms: dict[str, Arm]
     seeds: int
+    saved_seeds: int
     validation_fraction: float
     optimiser_state: Literal["kept", "reset"]
     memory: int
@@ -97,6 +98,7 @@ class Continual:
         for name in ("streams", "protocols", "heads", "arms"):
             found += each_slug(tuple(getattr(self, name)), name)
         found += at_least(self.seeds, "seeds", 1) + at_least(self.memory, "memory", 1)
+        found += at_least(self.saved_seeds, "saved_seeds", 1)
         found += at_least(self.eval_batch_size, "eval_batch_size", 1)
         found += between(self.validation_fraction, "validation_fraction", above=0.0, below=1.0)
         found += between(self.lwf_temperature, "lwf_temperature", above=0.0)
@@ -220,6 +222,6 @@ def _kind(path: str, kind: str, name: str, encoders: Mapping[str, EncoderEntry])
 
 
 GRID = (  # which cells
-    *("items", "seeds", "cka.untrained_stream"),
+    *("items", "seeds", "saved_seeds", "cka.untrained_stream"),
     *(f"arms.*.{key}" for key in ("streams", "protocols", "strategies")),
 )

@@ -6,7 +6,7 @@ on stored embeddings; the others train copies of the encoder. ``dvc repro contin
 ``reports/continual/runs/frozen/rows.jsonl`` (accuracies by task and time, forgetting, transfer,
 calibration, and of encoders that trained CKA with themselves before), beside it ``drawn.jsonl``
 (what figures alone read), every prediction below ``data/predictions``, and below
-``data/checkpoints`` of the first seed the trained weights and what each layer group of a trained
+``data/checkpoints`` the trained weights, and of the first seed what each layer group of a trained
 encoder makes of the images that CKA is taken on. Item frozen has the original's logistic regression
 too (item ``features`` in its rows).
 
@@ -98,7 +98,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
             rates = chosen(study, item, done)
             for _ in range(sum(cell.name not in done for cell in might)):
                 advance()  # rates that need not be tried
-            whole = partial(kept_files, folder=scratch.folder)
+            whole = partial(kept_files, study=study, folder=scratch.folder)
             done = compute(reported, work, scratch, processes, advance, unit_of, whole=whole)
         row = partial(Row, study="continual", preset=study.preset, precision="float32")
         row = partial(row, params=context.params, source=context.source)
@@ -130,7 +130,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
             for cell, told in found.items()
         ]
         write_drawn(RUNS / item / DRAWN, drawn)
-        keep(scratch.folder, item, reported)
+        keep(study, scratch.folder, item, reported)
         scratch.clear()
         seconds = time.monotonic() - started
         facts = {"device": device.type, "torch": torch.__version__}
@@ -183,7 +183,7 @@ def numbers(
 ) -> list[Number] | list[float]:
     """What one cell gives: the score of a rate that was tried, or numbers to report.
 
-    Predictions, and the first seed's weights and layers, go to files of the cell in `folder`.
+    Predictions, weights and the first seed's layers go to files of the cell in `folder`.
     """
     study = params.continual
     arm, pool = study.arms[cell.arm], start.pool(study, cell.stream, cell.protocol)
@@ -200,14 +200,14 @@ def numbers(
     trained = train(params, start, cell, lr, folder, compare)
     told = {"freeze": "", **axes(study, cell)}
     write_predictions(folder / f"{cell.slug}.parquet", predictions(trained, pool, told))
-    if cell.seed == 0:
+    if cell.seed < study.saved_seeds:
         kept = adapted(study, start, cell, axes(study, cell), trained.network)
-        checkpoints.write(folder / f"{cell.slug}.safetensors", kept)
-        if arm.trains != "frozen" and not trained.diverged:
-            about = {"item": arm.trains, "data": pool.data, "cell": axes(study, cell)}
-            image = trained.network.get_submodule("image")
-            path = folder / f"{FOLDER}-{cell.slug}.safetensors"
-            write_layers(path, layers_of(image, inputs, rows), about)
+        checkpoints.write(folder / weights_of(cell), kept)
+    if cell.seed == 0 and arm.trains != "frozen" and not trained.diverged:
+        about = {"item": arm.trains, "data": pool.data, "cell": axes(study, cell)}
+        image = trained.network.get_submodule("image")
+        path = folder / f"{FOLDER}-{cell.slug}.safetensors"
+        write_layers(path, layers_of(image, inputs, rows), about)
     found: list[Number] = [
         *measured(trained, arm, pool, cell.strategy, study.memory),
         *similarities(trained.after, study.cka.images),
@@ -260,13 +260,17 @@ def before_training(params: Params, start: Start, row: Callable[..., Row]) -> li
     ]
 
 
-def kept_files(cell: Cell, folder: Path) -> bool:
+def kept_files(cell: Cell, study: Continual, folder: Path) -> bool:
     """Whether the predictions and weights of a finished training are there still."""
-    names = [f"{cell.slug}.parquet", *([f"{cell.slug}.safetensors"] if cell.seed == 0 else [])]
-    return all((folder / name).exists() for name in names)
+    saved = [folder / weights_of(cell)] if cell.seed < study.saved_seeds else []
+    return all(path.exists() for path in (folder / f"{cell.slug}.parquet", *saved))
 
 
-def keep(folder: Path, item: str, reported: Sequence[Cell]) -> None:
+def weights_of(cell: Cell) -> str:
+    return f"{cell.slug}.safetensors"
+
+
+def keep(study: Continual, folder: Path, item: str, reported: Sequence[Cell]) -> None:
     """Bring predictions and weights of the trainings to where the pipeline keeps them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -278,9 +282,8 @@ def keep(folder: Path, item: str, reported: Sequence[Cell]) -> None:
         place.mkdir(parents=True)
     write_predictions(PREDICTIONS / item / "predictions.parquet", whole.to_pydict())
     for cell in reported:
-        if cell.seed == 0:
-            name = f"{cell.slug}.safetensors"
-            shutil.copy(folder / name, CHECKPOINTS / item / name)
+        if cell.seed < study.saved_seeds:
+            shutil.copy(folder / weights_of(cell), CHECKPOINTS / item / weights_of(cell))
     for path in sorted(folder.glob(f"{FOLDER}-*")):
         place = CHECKPOINTS / item / FOLDER
         place.mkdir(exist_ok=True)
