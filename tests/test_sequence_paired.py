@@ -105,6 +105,26 @@ def test_a_run_beside_another_is_paired_where_predictions_are_known(single: Scor
     assert "too wide" in sequence_tables.differences(without, gains, "finetune").title
 
 
+def test_several_seeds_are_crossed_with_the_images() -> None:
+    runs = (("plain", "finetune"), ("distill", "zscl"))
+    rows = [row for each in runs for row in sequence_rows.run(*each, seeds=3)]
+    scores = from_rows([*rows, *sequence_rows.run("plain", "zero-shot", seeds=3)])
+    without = sequence_differences.difference(scores, ZSCL, FINETUNE, "average")
+    scores = replace(scores, right={k: v for s in range(3) for k, v in right_of(scores, s).items()})
+    told = sequence_differences.difference(scores, ZSCL, FINETUNE, "average")
+    assert told
+    assert without
+    assert told.whole
+    assert without.whole
+    assert told.value == pytest.approx(without.value) == pytest.approx(told.whole.value)
+    over, images = (each.high - each.value for each in (without.whole, told.images))
+    reach = told.whole.high - told.value
+    assert max(over, images) < reach < math.hypot(over, images) * 1.001
+    assert told.p > without.p
+    gains = sequence_gains.gains(scores)
+    assert "paired by both" in sequence_tables.differences(scores, gains, "finetune").title
+
+
 def test_predictions_of_other_rows_are_refused(single: Scores) -> None:
     place = next(place for place in single.right if place.method == "zscl" and place.after == 1)
     flipped = single.right[place].copy()

@@ -206,14 +206,14 @@ def test_differences_are_paired_by_seed_on_the_same_images(scores: Scores, singl
     told = sequence_differences.difference(scores, ZSCL, FINETUNE, "transfer")
     mine, theirs = measure(scores, ZSCL, "transfer"), measure(scores, FINETUNE, "transfer")
     assert told
-    assert told.seeds
+    assert told.whole
     assert mine
     assert theirs
     assert told.value == pytest.approx(mine.value - theirs.value)
-    assert told.seeds.high - told.seeds.low < told.images.high - told.images.low
+    assert told.whole.high - told.whole.low < told.images.high - told.images.low
     one = sequence_differences.difference(single, ZSCL, FINETUNE, "transfer")
     assert one
-    assert one.seeds is None
+    assert one.whole is None
     assert (one.p < 0.05) == (one.images.low > 0)
 
 
@@ -227,11 +227,11 @@ def test_what_draws_nothing_has_no_scatter_of_seeds(scores: Scores) -> None:
     (of_ridge,) = [each for each in sequence_scores.runs(found) if each.method == "ridge"]
     told = sequence_differences.difference(found, of_ridge, ZERO_SHOT, "last")
     assert told
-    assert told.seeds is None
+    assert told.whole is None
     assert told.images.low < told.value < told.images.high
     beside = sequence_differences.difference(found, of_ridge, FINETUNE, "last")
     assert beside
-    assert beside.seeds
+    assert beside.whole
 
 
 def test_the_chance_over_images_is_that_of_the_interval(single: Scores) -> None:

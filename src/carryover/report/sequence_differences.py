@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from scipy import special
 
 from carryover.errors import DataError
 from carryover.measure.combined import student
+from carryover.measure.crossed import crossed
 from carryover.measure.statistics import Interval
 from carryover.report import sequence_paired
 from carryover.report.sequence_intervals import (
@@ -32,6 +34,8 @@ from carryover.report.sequence_scores import (
     untrained,
 )
 
+_Told = list[tuple[Bool[np.ndarray, " _"], str, float]]  # images right, their set, the weight
+
 FARTHEST = 9.0  # deviations; p is 2e-19 there
 HALVINGS = 40
 HALF = 0.5  # of an image
@@ -41,14 +45,16 @@ class Difference(NamedTuple):
     """A measure of one run minus that of another, on the same test images.
 
     Attributes:
-        seeds: interval over seeds, paired; None with one seed.
-        images: interval over test images.
+        whole: interval for other seeds, and other test images where it is `paired` by both (else
+            for these images); None with one seed.
+        images: interval over test images alone.
         paired: by image; else as if the two were tested on different ones.
-        p: of the paired t test; with one seed of the images' interval.
+        p: of `whole`; with one seed of `images`.
+    Source: of `whole`, paired by both: `measure.crossed`.
     """
 
     value: float
-    seeds: Interval | None
+    whole: Interval | None
     images: Interval
     paired: bool
     p: float
@@ -86,17 +92,31 @@ def difference(scores: Scores, run: Run, other: Run, name: str) -> Difference | 
         images, p = over_images(flat), images_p(flat) if len(apart) == 1 else 1.0
     if len(apart) == 1:
         return Difference(values[0], None, images, paired, p)
-    over, p = student(values, step=step_of(apart[0]))
-    return Difference(fmean(values), over, images, paired, p)
+    step = step_of(apart[0])
+    whole, p = _crossed(known, step) if paired else student(values, step=step)
+    return Difference(fmean(values), whole, images, paired, p)
+
+
+def _crossed(known: Sequence[_Told], step: float) -> tuple[Interval, float]:
+    """Over seeds and images; `known` has the tests of one run and the other by turns of seeds."""
+    repeats = len(known) // 2
+    by_seed = [
+        sequence_paired.added([*mine, *theirs])
+        for mine, theirs in zip(known[::2], known[1::2], strict=True)
+    ]
+    names = by_seed[0]
+    return crossed(
+        [repeats * np.stack([sums[name].values for sums in by_seed]) for name in names],
+        [repeats * max(sums[name].most for sums in by_seed) for name in names],
+        step,
+    )
 
 
 def _seed(scores: Scores, run: Run, seed: int) -> int:
     return seeds(scores, run)[0] if seedless(scores, run) else seed
 
 
-def _by_image(
-    scores: Scores, run: Run, seed: int, sign: float, name: str
-) -> list[tuple[Bool[np.ndarray, " _"], str, float]]:
+def _by_image(scores: Scores, run: Run, seed: int, sign: float, name: str) -> _Told:
     """Which images the tests of a measure had right and what they count; none where not known.
 
     Raises:
@@ -104,7 +124,7 @@ def _by_image(
     """
     found = matrix(scores, run, seed)
     sets = scores.orders[run.order]
-    told = []
+    told: _Told = []
     for (after, task), weight in weights(name, found, len(sets)).items():
         time = 0 if untrained(scores, run) else after
         place = sequence_paired.Place(run.order, run.method, seed, time, sets[task - 1])

@@ -128,7 +128,7 @@ def _clear(found: Sequence[Gain], reference: str, name: str) -> list[str]:
         f"Beside {reference}, {name} is higher in {higher} and lower in {len(told) - higher} of "
         f"{len(found)} comparisons after Holm's correction"
     )
-    if not any(gain.difference.seeds for gain in found):
+    if not any(gain.difference.whole for gain in found):
         return [f"{said}."]
     above = sum(gain.difference.images.low > 0 for gain in found)
     below = sum(gain.difference.images.high < 0 for gain in found)

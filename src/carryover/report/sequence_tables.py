@@ -106,11 +106,17 @@ def differences(scores: Scores, found: Sequence[Gain], reference: str) -> Table:
     by_run: dict[Run, dict[str, Gain]] = {}
     for gain in shown:
         by_run.setdefault(gain.run, {})[gain.measure] = gain
-    several = any(gain.difference.seeds for gain in shown)
+    several = any(gain.difference.whole for gain in shown)
+    paired = all(gain.difference.paired for gain in shown)
     how = (
         ", paired by image"
-        if all(gain.difference.paired for gain in shown)
+        if paired
         else ", as if the two were tested on different ones, which is too wide"
+    )
+    over = (
+        "for other seeds and other test images, paired by both"
+        if paired
+        else "over seeds, paired, on the same test images"
     )
     names = [name for name in MEASURES if any(gain.measure == name for gain in shown)]
     lines = [
@@ -123,15 +129,14 @@ def differences(scores: Scores, found: Sequence[Gain], reference: str) -> Table:
         header += [name, f"{name}, images", "p"] if several else [name, "p"]
     title = (
         f"Preset {scores.preset}: each method minus {reference} on the same sets, points with the "
-        "95 % interval over "
+        "95 % interval "
         + (
-            f"seeds, paired, on the same test images; images: that over test images{how}"
+            f"{over}; images: that over test images alone{how}"
             if several
-            else f"test images{how}"
+            else f"over test images{how}"
         )
         + ". p after Holm's correction over the methods and orders of a column"
-        + (", of the paired t test over seeds" if several else "")
-        + ("; where neither draws anything, over test images." if several else ".")
+        + (f", {over}; where neither draws anything, over test images." if several else ".")
     )
     return Table(title, header, lines)
 
@@ -144,7 +149,7 @@ def _difference(gain: Gain | None, several: bool) -> list[str]:
     images = percent(told.images, signed=True)
     if not several:
         return [images, p]
-    whole = percent(told.seeds, signed=True) if told.seeds else f"{100 * told.value:+.1f}"
+    whole = percent(told.whole, signed=True) if told.whole else f"{100 * told.value:+.1f}"
     return [whole, images.split(" ", 1)[1], p]
 
 
