@@ -250,6 +250,13 @@ def test_a_list_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
         layouts.food101(folder)
 
 
+def test_a_root_may_lead_upwards(tmp_path: Path) -> None:
+    folder = WRITERS["food-101"](tmp_path)
+    (tmp_path / "deeper").mkdir()
+    upwards = tmp_path / "deeper" / ".." / folder.relative_to(tmp_path)
+    assert layouts.food101(upwards).columns == layouts.food101(folder).columns
+
+
 def test_pets_are_named_by_their_breed(tmp_path: Path) -> None:
     table = made("oxford-pet", tmp_path)
     assert table.class_names == ("Abyssinian", "American Bulldog")

@@ -26,6 +26,7 @@ from carryover.report.survival_scores import (
     from_rows,
     mean,
     models,
+    shown_seeds,
     single,
     starts,
 )
@@ -371,3 +372,12 @@ def test_rows_of_another_preset_or_none_are_refused() -> None:
         from_rows([other], "mini")
     with pytest.raises(DataError, match="expected rows of adapted models, found none; run"):
         from_rows([], "mini")
+
+
+def test_what_has_no_seed_is_no_model_of_one_seed() -> None:
+    frozen = Kind("continual", "frozen", "frozen", "s-digits")
+    made = [row(LLRD, "kept", 0.5, seed, by="own") for seed in (0, 1)]
+    known = from_rows([*made, row(frozen, "kept", 1.0, None, by="probe")], "mini")
+    assert single(known) == ""
+    assert shown_seeds(known) == "2"
+    assert [line[-1] for line in survival_tables.beside(known).lines] == ["2", "\N{EN DASH}"]

@@ -85,6 +85,7 @@ class Adapt:
         found += between(self.validation_fraction, "validation_fraction", above=0.0, below=1.0)
         for name in BY_ITEM:
             found += _not_by_item(getattr(self, name), name)
+            found += self._elsewhere(name)
         for name, count in self.epochs.items():
             found += at_least(count, f"epochs.{name}", 1)
         found += self._modes()
@@ -115,16 +116,27 @@ class Adapt:
             found.append("head: expected zeros or random with extra-class, which no text is for")
         if self.partition_fault != "none" and "probe-logistic" in self.probe:
             found.append("probe: expected no probe-logistic with a partition_fault; take one out")
-        if "llrd-blocks" in self.llrd and self.decay_per == "tensor":
+        listed = "llrd" in self.items and "llrd-blocks" in self.llrd
+        if listed and self.decay_per == "tensor":
             found.append(
                 "llrd: expected no llrd-blocks with decay_per tensor, whose rates would fall at "
                 "each of some 150 tensors; set decay_per to group or block, or take it out"
             )
         return found
 
+    def _elsewhere(self, name: str) -> list[str]:
+        """Faults of values for a partition that is not listed, which nothing would read."""
+        here = {_percent(partition) for partition in self.partitions}
+        odd = [key for key in getattr(self, name) if "@" in key and key.split("@")[1] not in here]
+        return [
+            f"{name}.{key}: expected one of partitions, {', '.join(sorted(here))}, got "
+            f"{key.split('@')[1]}; take the entry out, or list that partition"
+            for key in odd
+        ]
+
     def at(self, partition: float) -> Adapt:
         """The section at one partition: of each item's values those that hold there, alone."""
-        here = f"@{100 * partition:g}%"
+        here = f"@{_percent(partition)}"
         values = {name: getattr(self, name) for name in BY_ITEM}
         one: dict[str, Any] = {
             name: {item: found.get(item + here, found[item]) for item in ITEMS}
@@ -146,6 +158,10 @@ class Adapt:
         if item == "unfreeze":
             return tuple(f"unfreeze-{kind}" for kind in self.unfreeze)
         return self.probe if item == "probe" else self.llrd
+
+
+def _percent(partition: float) -> str:
+    return f"{100 * partition:g}%"
 
 
 def _not_by_item(values: Mapping[str, object], name: str) -> list[str]:

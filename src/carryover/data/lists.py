@@ -26,7 +26,7 @@ def table(path: Path, entries: Sequence[Entry], class_names: Sequence[str]) -> T
         raise DataError(f"{path}: expected images, found none; copy the whole set")
     files, labels, splits = (list(column) for column in zip(*entries, strict=True))
     for file in files:
-        if ".." in file.parts or not file.is_relative_to(path):
+        if not file.is_relative_to(path) or ".." in file.relative_to(path).parts:
             raise DataError(
                 f"{path}: expected a list of files in this folder, got {file}; copy the set again"
             )

@@ -83,9 +83,11 @@ class Photographs(NamedTuple):
     """How often each photograph was right, by what tells it from others, ascending.
 
     Attributes:
+        by_task: they are told apart by the task too, whose place differs from seed to seed.
         right: the share of its answers, where several tasks show it.
     """
 
+    by_task: bool
     names: Int64[np.ndarray, " n"]
     labels: Int64[np.ndarray, " n"]
     right: Float[np.ndarray, " n"]
@@ -98,13 +100,14 @@ def photographs(answers: Answers, repeats: bool) -> Photographs:
         repeats: all tasks show the same photographs; else equal ids of two tasks are of two sets.
     """
     ids = answers.ids
-    if not repeats and len(np.unique(ids)) < len(ids):
+    by_task = not repeats and len(np.unique(ids)) < len(ids)
+    if by_task:
         ids = answers.tasks * (ids.max() + 1) + ids
     names, first, at, counts = np.unique(
         ids, return_index=True, return_inverse=True, return_counts=True
     )
     shares = np.bincount(at, answers.right) / counts
-    return Photographs(names, answers.labels[first], shares)
+    return Photographs(by_task, names, answers.labels[first], shares)
 
 
 def difference(a: Sequence[Photographs], b: Sequence[Photographs]) -> tuple[Interval, float] | None:
@@ -113,11 +116,13 @@ def difference(a: Sequence[Photographs], b: Sequence[Photographs]) -> tuple[Inte
     Args:
         a, b: a test a seed, one or more.
     Returns:
-        None where the tests are not all on the same photographs, as where equal ids of several sets
-        come in another order with each seed.
+        None where the tests are not all on the same photographs, or where that is not known: equal
+        ids of several sets, which may come in another order with each seed.
     Source: `measure.crossed`.
     """
     first = a[0]
+    if len(a) > 1 and any(each.by_task for each in (*a, *b)):
+        return None
     for each in (*a, *b):
         same = np.array_equal(each.names, first.names) and np.array_equal(each.labels, first.labels)
         if not same:

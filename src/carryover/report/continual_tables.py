@@ -41,6 +41,7 @@ OVER = {  # what intervals of differences are over
     "images": "test images, paired (1 seed)",
     "images, unpaired": "test images (1 seed), as if on different ones, which is too wide",
 }
+LEAST_P = 1e-9  # no smaller one is written
 WIDE = 5  # columns of numbers beside the keys, on paper
 DASH = "\N{EN DASH}"  # where a run has no such number
 
@@ -123,7 +124,7 @@ def differences(scores: Scores, found: Sequence[Gain], axis: str) -> Table:
             [
                 *keys(gain.run),
                 percent(gain.difference, signed=True),
-                f"{gain.p_holm:.2g}",
+                f"<{LEAST_P:g}" if gain.p_holm < LEAST_P else f"{gain.p_holm:.2g}",
                 gain.over,
             ]
             for gain in shown

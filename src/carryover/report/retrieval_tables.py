@@ -35,6 +35,12 @@ from carryover.report.tables import Table, percent, to_csv
 DASH = "\N{EN DASH}"
 KEYS = ("item", "data", "arm")
 LEAST_P = 1e-9  # no smaller one is written
+PAIRED_BY = {  # whether by image, whether there are several seeds
+    (True, True): "seed and image",
+    (True, False): "image",
+    (False, True): "seed",
+    (False, False): "nothing",
+}
 WIDE = 4  # columns beside those on a page
 SHARES = ("accuracy", "curve_accuracy", "running_max_accuracy", "corrupted_accuracy")
 
@@ -249,7 +255,7 @@ def gains_csv(found: Sequence[Gain]) -> str:
         [
             *("" if each is None else each for each in gain.arm),
             *(gain.reference, gain.measure, gain.difference.seeds),
-            "seed and image" if gain.difference.by_image else "seed",
+            PAIRED_BY[gain.difference.by_image, gain.difference.seeds > 1],
             *_bounds(gain.difference.interval),
             *(f"{gain.difference.p:.4g}", f"{gain.p_holm:.4g}"),
         ]

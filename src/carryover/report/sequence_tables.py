@@ -26,6 +26,14 @@ from carryover.report.tables import Table, percent, to_csv
 DASH = "\N{EN DASH}"
 KEYS = ("order", "method")
 LEAST_P = 1e-9  # no smaller one is written
+PAIRED = {
+    True: "paired by image",
+    False: "as if the two were tested on different ones, which is too wide",
+}
+OVER = {
+    True: "for other seeds and other test images, paired by both",
+    False: "over seeds, paired, on the same test images",
+}
 WIDE = 5  # columns beside those on a page
 NAMED = {
     "transfer": "transfer",
@@ -107,17 +115,9 @@ def differences(scores: Scores, found: Sequence[Gain], reference: str) -> Table:
     for gain in shown:
         by_run.setdefault(gain.run, {})[gain.measure] = gain
     several = any(gain.difference.whole for gain in shown)
-    paired = all(gain.difference.paired for gain in shown)
-    how = (
-        ", paired by image"
-        if paired
-        else ", as if the two were tested on different ones, which is too wide"
-    )
-    over = (
-        "for other seeds and other test images, paired by both"
-        if paired
-        else "over seeds, paired, on the same test images"
-    )
+    paired = {gain.difference.paired for gain in shown}
+    how = " or ".join(text for kind, text in PAIRED.items() if kind in paired)
+    over = " or ".join(text for kind, text in OVER.items() if kind in paired)
     names = [name for name in MEASURES if any(gain.measure == name for gain in shown)]
     lines = [
         [*_keys(run), *(cell for name in names for cell in _difference(each.get(name), several))]
@@ -131,9 +131,9 @@ def differences(scores: Scores, found: Sequence[Gain], reference: str) -> Table:
         f"Preset {scores.preset}: each method minus {reference} on the same sets, points with the "
         "95 % interval "
         + (
-            f"{over}; images: that over test images alone{how}"
+            f"{over}; images: that over test images alone, {how}"
             if several
-            else f"over test images{how}"
+            else f"over test images, {how}"
         )
         + ". p after Holm's correction over the methods and orders of a column"
         + (f", {over}; where neither draws anything, over test images." if several else ".")

@@ -16,6 +16,7 @@ from carryover.report.survival_scores import (
     models,
     origins,
     seeds_of,
+    shown_seeds,
     single,
 )
 
@@ -53,14 +54,13 @@ def kept(scores: Scores) -> Figure:
             beyond |= _column(axis, scores, lines, longest)
         looks = {"linestyle": "", "markersize": 4}
         legend(figure, [key(name, **look | looks) for name, (*_, look) in MEASURES.items()])
-        shown = sorted({seeds_of(scores, kind) for kind in models(scores)})
         notes(
             figure,
             "share kept: (adapted \N{MINUS SIGN} chance) / (start \N{MINUS SIGN} chance) of the "
             "accuracy on what the start was pretrained for; CKA as it is. 0: nothing is kept, 1: "
             "all; no mark where a start is not above chance by two standard errors and ten images, "
             "or a cut network has no classifier",
-            f"means over {' or '.join(map(str, shown))} seeds (in brackets); bars: 95 % interval "
+            f"means over {shown_seeds(scores)} seeds (in brackets); bars: 95 % interval "
             "over seeds on the same images"
             + (
                 f"; what lies outside {EDGES[0]:g} to {EDGES[1]:g} is drawn at the edge"
@@ -82,7 +82,8 @@ def columns_of(scores: Scores) -> list[list[Line]]:
         often = Counter(kind.name for kind in kinds)
         for kind in kinds:
             name = kind.name if often[kind.name] == 1 else f"{kind.name}, {kind.target}"
-            found[place].append((f"{name} ({seeds_of(scores, kind)})", kind))
+            seeds = seeds_of(scores, kind)
+            found[place].append((f"{name} ({seeds})" if seeds else name, kind))
     return [[*found[0], *found[1]], found[2]]
 
 

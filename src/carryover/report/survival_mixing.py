@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from carryover.report.figures import per_cent, ramp, style
 from carryover.report.sequence_grid import Block, blocks, notes, nothing
-from carryover.report.survival_scores import Kind, Scores, found, models, origins, seeds_of
+from carryover.report.survival_scores import Kind, Scores, found, models, origins, shown_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,14 +35,13 @@ def mixing(scores: Scores) -> Figure:
         for axis, curves in zip(axes, drawn.values(), strict=True):
             _panel(axis, curves)
         figure.supylabel("accuracy on what was adapted to (probe), %")
-        counts = sorted({seeds_of(scores, kind) for kind in models(scores)})
         notes(
             figure,
             "accuracy on what the start was pretrained for, %: answered untaught, of encoders "
             "without text or classifier by nearest neighbours",
             "from the start (star) to the adapted model (large mark) by equal steps of the share "
             "of its weights; each point has a probe of its own. Means over "
-            f"{' or '.join(map(str, counts))} seeds on the same images, shown without intervals, "
+            f"{shown_seeds(scores)} seeds on the same images, shown without intervals, "
             "which the table has for both ends",
         )
         return figure

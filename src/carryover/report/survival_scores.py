@@ -59,11 +59,12 @@ class Number(NamedTuple):
 
 Axes = frozenset[tuple[str, Any]]
 BySeed = dict[int, Number]
+NO_SEED = -1  # starts, and encoders that heads left as they were: there is one of each
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Numbers by kind, metric and the axes beside the kind's; of no seed under seed 0.
+    """Numbers by kind, metric and the axes beside the kind's; of what has no seed under `NO_SEED`.
 
     Attributes:
         began: the start of each kind that was adapted, by the digests of weights and images; none
@@ -91,7 +92,7 @@ def from_rows(rows: Iterable[Row], preset: str) -> Scores:
             )
         cell = dict(row.cell)
         kind = Kind(*(str(cell.pop(name)) for name in Kind._fields))
-        seed = cell.pop("seed", None) or 0
+        seed = int(cell.pop("seed", NO_SEED))
         place = (row.metric, frozenset(cell.items()))
         found.setdefault(kind, {}).setdefault(place, {})[seed] = Number(row.value, row.n)
         alike.setdefault((kind.origin, kind.target, row.weights, row.data), set()).add(kind)
@@ -168,8 +169,14 @@ def mean(scores: Scores, kind: Kind, metric: str, **axes: Any) -> Interval | Non
 
 
 def seeds_of(scores: Scores, kind: Kind) -> int:
-    """Seeds of a kind."""
-    return len({seed for each in scores.numbers[kind].values() for seed in each})
+    """Seeds of a kind; 0 where it has none, as encoders that heads left as they were."""
+    return len({seed for each in scores.numbers[kind].values() for seed in each} - {NO_SEED})
+
+
+def shown_seeds(scores: Scores) -> str:
+    """The numbers of seeds that adapted models have, in words."""
+    counts = {seeds_of(scores, kind) for kind in models(scores)} - {0}
+    return " or ".join(map(str, sorted(counts))) or "no"
 
 
 def single(scores: Scores) -> str:

@@ -72,7 +72,7 @@ def beside(scores: Scores) -> Table:
             *kind,
             *(_percent(mean(scores, kind, m, **at)) for m, at in (SHARES | ENDS).values()),
             *_calibration(scores, kind),
-            str(seeds_of(scores, kind)),
+            _seeds(scores, kind),
         ]
         for kind in models(scores)
     ]
@@ -123,7 +123,11 @@ def _single(scores: Scores) -> str:
 
 def _n(scores: Scores, kind: Kind) -> list[str]:
     images = images_of(scores, kind, "accuracy", role="target", by="neighbours")
-    return [str(images), str(seeds_of(scores, kind))]
+    return [str(images), _seeds(scores, kind)]
+
+
+def _seeds(scores: Scores, kind: Kind) -> str:
+    return str(seeds_of(scores, kind) or DASH)
 
 
 def _told(form: Callable[[float], str]) -> Callable[[Interval | None], str]:

@@ -217,7 +217,7 @@ def _methods(study: Adapt, scores: AdaptScores) -> str:
         f"that are multiplied by {study.decay:g} from {study.decay_per} to {study.decay_per} "
         "towards the input",
         "llrd-blocks": "trains all weights, with rates that are multiplied by "
-        f"{study.decay_blocks:g} from {study.decay_per} to {study.decay_per}",
+        f"{study.decay_blocks:g} from {study.decay_per} to {study.decay_per} towards the input",
     }
     here = {method for item in study.items for method in study.methods(item)}
     here |= {"unfreeze"} & set(study.items)
@@ -288,12 +288,12 @@ def _intervals(study: Adapt, scores: AdaptScores) -> str:
             "Square brackets: 95 % intervals over test images; one seed says nothing about other "
             f"seeds. {of_differences(scores)}"
         )
-    drawn = "nested partitions, batches and a head"
-    drawn = drawn if study.head == "random" else "nested partitions and batches"
-    rates = " at the rates that the first chose" if max(map(len, study.lrs.values())) > 1 else ""
+    several = any(len(rates) > 1 for _, rates in study.of_items(study.lrs))
+    drawn = ", batches and a head" if study.head == "random" else " and batches"
+    rates = " at the rates that the first chose" if several else ""
     return (
         f"Square brackets: 95 % intervals. Those of accuracies are over test images and "
-        f"{len(scores.seeds)} seeds, each with {drawn} of its own{rates}. "
+        f"{len(scores.seeds)} seeds, each with nested partitions{drawn} of its own{rates}. "
         f"{of_differences(scores)} Intervals are not adjusted for their number; p values are. "
         "With few seeds, the p value of a single cell survives that only where the seeds agree "
         "closely; the means over partitions are the stronger test."
