@@ -497,6 +497,10 @@ def test_seeds_and_purposes_give_their_own_streams() -> None:
             "softmax.probe@5%: expected one of none, classes, batch, got 'all'",
         ),
         (
+            {"epochs": {"probe": 1, "unfreeze": 1, "llrd": 1, "llrd@7%": 9}},
+            r"epochs\.llrd@7%: expected one of the partitions .*, got 7%; take the entry out",
+        ),
+        (
             {"llrd": ["llrd-blocks"], "decay_per": "tensor"},
             "llrd: expected no llrd-blocks with decay_per tensor",
         ),

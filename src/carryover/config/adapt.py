@@ -126,12 +126,13 @@ class Adapt:
 
     def _elsewhere(self, name: str) -> list[str]:
         """Faults of values for a partition that is not listed, which nothing would read."""
-        here = {_percent(partition) for partition in self.partitions}
-        odd = [key for key in getattr(self, name) if "@" in key and key.split("@")[1] not in here]
+        here = [_percent(partition) for partition in self.partitions]
+        places = {key: key.partition("@")[2] for key in getattr(self, name) if PLACE.fullmatch(key)}
         return [
-            f"{name}.{key}: expected one of partitions, {', '.join(sorted(here))}, got "
-            f"{key.split('@')[1]}; take the entry out, or list that partition"
-            for key in odd
+            f"{name}.{key}: expected one of the partitions {', '.join(here)}, got {place}; take "
+            "the entry out, or list that partition"
+            for key, place in places.items()
+            if place and place not in here
         ]
 
     def at(self, partition: float) -> Adapt:
