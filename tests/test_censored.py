@@ -72,7 +72,7 @@ def test_a_ratio_is_a_bound_on_the_side_of_what_never_came(
     found = seen("none", [240, 200, 220], slow) + seen("knn", [40, 50, 60], fast)
     told = estimate(read(RATIO, "test", SCHEMA, "x"), found, SCHEMA.repeats)
     assert told.beyond == beyond
-    assert told.value == pytest.approx((6 + 4 + 220 / 60) / 3)
+    assert told.value == pytest.approx((6 * 4 * 220 / 60) ** (1 / 3))  # the geometric mean
 
 
 def test_a_lower_bound_above_the_margin_decides_and_says_so() -> None:
