@@ -380,7 +380,8 @@ def test_an_altered_set_is_refused(carryover: Cli, pretrained: Checkout) -> None
     assert pretrained.files() == before
 
 
-def test_an_altered_source_file_is_refused(carryover: Cli, tiny: Checkout) -> None:
+def prepared_pets(carryover: Cli, tiny: Checkout) -> Path:
+    """A set of one's own, prepared; its folder."""
     folder = whole_folder()
     tiny.edit(
         **{
@@ -389,6 +390,11 @@ def test_an_altered_source_file_is_refused(carryover: Cli, tiny: Checkout) -> No
         }
     )
     assert carryover("run", "data", "--item", "pets")[0] == 0
+    return folder
+
+
+def test_an_altered_source_file_is_refused(carryover: Cli, tiny: Checkout) -> None:
+    folder = prepared_pets(carryover, tiny)
     assert carryover("data", "check", "pets")[0] == 0
     (folder / "a" / "1.png").write_bytes(encoded(picture(99)))
     said = ["data/sets/pets: expected the images it was prepared from", "has changed since; run"]
@@ -398,14 +404,7 @@ def test_an_altered_source_file_is_refused(carryover: Cli, tiny: Checkout) -> No
 
 
 def test_a_set_whose_source_is_not_here_stands_for_itself(carryover: Cli, tiny: Checkout) -> None:
-    folder = whole_folder()
-    tiny.edit(
-        **{
-            "data.names": ["digits", "letters", "world", "pets"],
-            "data.sources": {"pets": "folder:pets"},
-        }
-    )
-    assert carryover("run", "data", "--item", "pets")[0] == 0
+    folder = prepared_pets(carryover, tiny)
     (folder / "a" / "1.png").write_bytes(encoded(picture(99)))
     assert stale_sets(config.read(PARAMS)) == ["pets"]
     folder.rename("elsewhere")
