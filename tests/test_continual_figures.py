@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from carryover.report import (
+    blocks,
     continual_accuracy,
     continual_between,
     continual_cka,
@@ -248,7 +249,7 @@ def test_many_strategies_of_an_arm_are_drawn_in_parts() -> None:
 
 
 def test_blocks_that_fit_stand_side_by_side() -> None:
-    block = continual_grid.Block
+    block = blocks.Block
     found = [block("a", ["1", "2"]), block("b", ["1"]), block("c" * 30, ["1"]), block("d", ["1"])]
     figure, made = continual_grid.blocks(found, 4, 1.0)
     rows = [[axis.get_subplotspec().rowspan.start for axis in axes] for axes in made]

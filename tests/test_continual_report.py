@@ -28,6 +28,7 @@ from carryover.report import (
     continual_summary,
     continual_tables,
     figures,
+    stored,
 )
 from carryover.report.continual_scores import At, Run, Scores, from_rows
 from carryover.rows import Row, write_rows
@@ -483,7 +484,7 @@ def test_kept_rows_of_other_presets_are_tables_of_their_own(
     found = run("frozen", "s-mnist", "ni-3", "replay")
     for preset in ("tiny", "published", "corrected"):
         kept(tmp_path / f"{preset}/continual/runs/frozen/rows.jsonl", found, preset)
-    others = list(continual_report.kept_rows(tmp_path, "tiny"))
+    others = list(stored.kept_rows(tmp_path, "continual", "tiny"))
     assert [rows[0].preset for rows in others] == ["corrected", "published"]
     tables = continual_report.tables_of(scores, [from_rows(others[1])], published, [])
     assert [table.title.split(":")[0] for table in tables if "Preset" in table.title] == [
@@ -491,15 +492,6 @@ def test_kept_rows_of_other_presets_are_tables_of_their_own(
         "Preset published beside the original's logs (flava-full unless named; one run, interval "
         "over images)",
     ]
-
-
-def test_rows_of_another_preset_or_none_are_refused() -> None:
-    found = run("frozen", "s-digits", "ni-3", "naive")
-    assert continual_report.rows_of_preset(found, study()) == found
-    with pytest.raises(DataError, match="rows of preset lab, got some of tiny; run `dvc repro"):
-        continual_report.rows_of_preset(found, study(preset="lab"))
-    with pytest.raises(DataError, match="expected test accuracies, found none"):
-        continual_report.rows_of_preset(untrained(), study())
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,12 @@ def test_one_studys_part_brings_its_network_and_set(checkout: Checkout, name: st
     assert wanted["cuts"]["dataset"] in now["data"]["names"]
 
 
+def test_one_studys_part_leaves_the_order_of_the_sets_there_are(checkout: Checkout) -> None:
+    before = reader.load(PARAMS)["data"]["names"]
+    presets.apply("mini-full", "sequence")
+    assert reader.load(PARAMS)["data"]["names"] == before
+
+
 def test_unknown_names_are_refused(checkout: Checkout) -> None:
     before = checkout.params.read_bytes()
     with pytest.raises(ConfigError, match=f"preset: expected one of {', '.join(NAMES)}, got 'big'"):

@@ -16,7 +16,6 @@ from carryover import run as runner
 from carryover.config import params as config
 from carryover.config.retrieval import Retrieval, Source
 from carryover.data.images import Images
-from carryover.errors import DataError
 from carryover.report import (
     figures,
     retrieval_attended,
@@ -26,6 +25,7 @@ from carryover.report import (
     retrieval_nearest,
     retrieval_published,
     retrieval_steps,
+    stored,
 )
 from carryover.report.page_retrieval import RETRIEVAL
 from carryover.report.retrieval_nearest import Entry, Looked
@@ -290,22 +290,13 @@ def test_kept_rows_of_other_presets_are_tables_of_their_own(tmp_path: Path, scor
         ("published/retrieval/mnist", "published"),
     ):
         kept(tmp_path / place / "runs/resnet18/rows.jsonl", found, preset)
-    others = list(retrieval_report.kept_rows(tmp_path, "tiny"))
+    others = list(stored.kept_rows(tmp_path, "retrieval", "tiny"))
     assert [each[0].preset for each in others] == ["lab", "published"]
     tables = retrieval_report.tables_of(scores, [from_rows(others[0])], [])
     assert [table.title.split(":")[0] for table in tables] == [
         *["Preset tiny"] * 5,
         *["Preset lab"] * 3,
     ]
-
-
-def test_rows_of_another_preset_or_none_are_refused() -> None:
-    found = run("resnet18", "none", None, "none")
-    assert retrieval_report.rows_of_preset(found, study()) == found
-    with pytest.raises(DataError, match="rows of preset lab, got some of tiny; run `dvc repro"):
-        retrieval_report.rows_of_preset(found, study(preset="lab"))
-    with pytest.raises(DataError, match="expected test accuracies, found none"):
-        retrieval_report.rows_of_preset([found[-1]], study())
 
 
 def test_the_text_names_memory_budget_rates_and_faults() -> None:

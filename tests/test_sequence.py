@@ -416,6 +416,39 @@ def test_a_batch_in_parts_trains_what_the_whole_one_does(run_methods: Runs, meth
     assert parts == pytest.approx(whole, abs=1e-4)
 
 
+def test_the_last_batch_of_all_sets_may_have_fewer_images_than_parts(run_methods: Runs) -> None:
+    images = sum(len(store.load(SETS / name, "train")) for name in ("digits", "letters"))
+    size = next(each for each in range(8, 64) if images % each in (1, 2, 3))
+    updates = -(-images // size)  # of each set, so that there is more than one pass
+    found = run_methods("joint", updates=updates, batch_size=size, accumulate=4, **ONE_RATE)
+    assert of(found, "joint", "updates") == 2 * updates
+
+
+def test_a_class_without_training_images_is_no_nearest_mean(embedded: Checkout) -> None:
+    params = config.read(PARAMS)
+    start = load_start(params, torch.device("cpu"), reference=False)
+    task = start.tasks["digits"]
+    labels = task.train.labels.where(task.train.labels != 3, 2)
+    fewer = replace(task, train=replace(task.train, labels=labels))
+    found, whole = (sequence_bounds.class_means(params, start, each) for each in (fewer, task))
+    assert 3 in whole["prediction"].tolist()
+    assert 3 not in found["prediction"].tolist()
+    sevens = whole["prediction"] == 7
+    assert (found["prediction"][sevens] == 7).double().mean() > 0.9
+    assert float(found["label_probability"][task.test.labels.cpu() == 3].max()) == 0.0
+
+
+def test_epochs_with_too_few_updates_are_refused_before_training(embedded: Checkout) -> None:
+    embedded.edit(**{"sequence.updates": None, "sequence.epochs": 1, "sequence.warm_up": 1000})
+    with pytest.raises(ConfigError, match=r"sequence\.warm_up: .* of a task, got 1000; lower it"):
+        load_start(config.read(PARAMS), torch.device("cpu"), reference=False)
+
+
+def test_adapters_with_ogd_are_no_method() -> None:
+    with pytest.raises(ValueError, match="expected adapters or ogd, got both"):
+        replace(METHODS["zscl-lora"], ogd=True)
+
+
 def test_held_ends_stay_as_they_were(run_methods: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[set[str]] = []
     train_task = sequence_runs.train_task
@@ -833,6 +866,8 @@ def test_reference_sentences_that_are_not_there_are_refused(run_methods: Runs) -
         ({"epochs": 2}, "updates: expected a number here or for epochs, .* got 8 and 2; leave one"),
         ({"updates": None}, "updates: expected a number here or for epochs, .* got None and None"),
         ({"updates": None, "epochs": 0}, "epochs: expected at least 1, got 0"),
+        ({"curves.map_images": 1}, r"curves\.map_images: expected 0 or 5 images of all sets to"),
+        ({"l2s": [1.0, 1.0]}, "l2s: expected each entry once, got 1.0 twice"),
         ({"accumulate": 17}, "accumulate: expected at most batch_size, 16, got 17"),
         ({"lora.dropout": 1.0}, r"lora\.dropout: expected a share of at least 0, below 1, got 1"),
         ({"encoder": "clip"}, r"sequence\.encoder: expected one of clip-nano, got 'clip'"),

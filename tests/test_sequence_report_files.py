@@ -11,7 +11,6 @@ import pytest
 from carryover import run as runner
 from carryover.config import params as config
 from carryover.config.sequence import Sequence
-from carryover.errors import DataError
 from carryover.report import (
     figures,
     sequence_curves,
@@ -21,6 +20,7 @@ from carryover.report import (
     sequence_maps,
     sequence_published,
     sequence_tsne,
+    stored,
 )
 from carryover.report.page_sequence import SEQUENCE
 from carryover.report.sequence_intervals import measure
@@ -227,21 +227,12 @@ def test_kept_rows_of_other_presets_are_tables_of_their_own(
         ("published/sequence/thesis", "thesis"),
     ):
         kept(tmp_path / place / "runs/distill/rows.jsonl", found, preset)
-    others = list(sequence_report.kept_rows(tmp_path, "tiny"))
+    others = list(stored.kept_rows(tmp_path, "sequence", "tiny"))
     assert [each[0].preset for each in others] == ["lab", "thesis"]
     tables = sequence_report.tables_of(scores, [from_rows(others[0])], published, [])
     assert [table.title.split(":")[0] for table in tables] == [
         *("Preset tiny", "Preset tiny", "Preset lab", "Preset lab")
     ]
-
-
-def test_rows_of_another_preset_or_none_are_refused() -> None:
-    found = run("plain", "finetune")
-    assert sequence_report.rows_of_preset(found, study()) == found
-    with pytest.raises(DataError, match="rows of preset lab, got some of tiny; run `dvc repro"):
-        sequence_report.rows_of_preset(found, study(preset="lab"))
-    with pytest.raises(DataError, match="expected test accuracies, found none"):
-        sequence_report.rows_of_preset([found[-1]], study())
 
 
 def test_the_text_names_budget_rates_and_faults(scores: Scores) -> None:

@@ -88,6 +88,17 @@ def test_settings_that_void_a_method_of_sequence_are_refused(
     assert bool(study_faults(config.read(PARAMS))) == ("warm_up" in changes)
 
 
+def test_a_memory_too_small_for_an_image_a_set_is_refused_where_it_is_used(tiny: Checkout) -> None:
+    tiny.params.write_text((PRESETS / "mini.yaml").read_text())
+    tiny.edit(**{"sequence.distill.memory_size": 3})
+    assert study_faults(config.read(PARAMS)) == []
+    tiny.edit(**{"sequence.methods.distill": ["icarl"]})
+    (found,) = study_faults(config.read(PARAMS))
+    assert found.startswith(
+        "sequence.distill.memory_size: expected an image or more of each of 4 sets, got 3"
+    )
+
+
 @pytest.mark.parametrize("name", ["clip-nano", "flava-nano"])
 def test_the_outline_of_a_recipe_is_that_of_its_network(name: str) -> None:
     recipe = config.read(PRESETS / "mini.yaml").pretrain[name]

@@ -76,7 +76,8 @@ def _used(values: dict[str, Any]) -> dict[str, Any]:
     )
     sets = [name for each in [*studies, *networks.values()] for name in _sets(each)]
     sets += [name for entry in encoders.values() for name in entry["datasets"]]
-    data = values["data"] | {"names": list(dict.fromkeys(sets))}
+    order = dict.fromkeys([*values["data"]["names"], *sets])
+    data = values["data"] | {"names": [name for name in order if name in sets]}
     return values | {"data": data, "pretrain": networks, "encoders": encoders}
 
 
@@ -119,8 +120,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any], path: str) -> dict[st
 def apply(name: str, study: str, root: str = "") -> str:
     """Write a preset, or its part for one study, into ``params.yaml``; comments stay.
 
-    Lock entries and folders of items that are no longer listed are removed, so that nothing stale
-    is reported.
+    Lock entries and folders of items that are no longer listed are removed.
 
     Args:
         name: "" for the values as they stand.

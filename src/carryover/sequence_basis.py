@@ -39,10 +39,10 @@ def write_basis(params: Params, name: str, dataset: str, out: Path, earlier: Pat
     """
     study = params.sequence
     encoder = prepared(pick(params.encoders, name, "weights basis"))
-    if encoder.text is None or study.headed:
+    if encoder.text is None or not hasattr(encoder.model, "visual") or study.headed:
         raise ConfigError(
-            "weights basis: expected an encoder with text, and a sequence.train_mode without heads "
-            f"(whole, image, text), got {name} and {study.train_mode}; change one of them"
+            "weights basis: expected a CLIP, and a sequence.train_mode without heads (whole, "
+            f"image, text), got {name} and {study.train_mode}; change one of them"
         )
     refuse_stale(params.data, dataset)
     images = store.load(SETS / dataset, "train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ def joint(
     """Train on the images of all sets together, as long as one after another takes.
 
     Each image is compared with its own set's classes. Batches take images of every set, so large
-    sets count for more.
+    sets count for more, and there is one rate: `sequence.lr_factors` do not enter.
 
     Args:
         snapshot: file that keeps the state of the last pass, to go on from after a kill.
@@ -71,12 +72,13 @@ def joint(
         _: nn.Module, rows: Int64[Tensor, " b"], labels: Int64[Tensor, " b"]
     ) -> Float[Tensor, ""]:
         pieces: list[Piece] = []
+        most = min(study.accumulate, len(rows))  # the last batch of a pass may have few images
         for number, task in enumerate(tasks):
             mine = (owner[rows.cpu()] == number).nonzero()[:, 0]
             if not len(mine):
                 continue
             where = boxes(len(mine), study.crop, crops)
-            count = -(-len(mine) * study.accumulate // len(rows))
+            count = -(-len(mine) * most // len(rows))
             for index, own_where in zip(mine.tensor_split(count), split(where, count), strict=True):
                 pieces.append(
                     partial(
@@ -126,12 +128,13 @@ def frozen(params: Params, start: Start, cell: Cell) -> dict[int, Answers]:
 
 
 def class_means(params: Params, start: Start, task: Task) -> dict[str, Tensor]:
-    """By the class whose mean unit embedding is nearest."""
-    z = F.normalize(task.train.embeddings, dim=-1)
-    means = torch.stack([z[task.train.labels == c].mean(0) for c in range(len(task.prompt_ids))])
+    """By the class whose mean unit embedding is nearest; one without training images is never."""
+    z, labels = F.normalize(task.train.embeddings, dim=-1), task.train.labels
+    counts = torch.bincount(labels, minlength=len(task.prompt_ids))
+    means = torch.stack([z[labels == c].mean(0) for c in range(len(counts))])
     unit = F.normalize(task.test.embeddings, dim=-1)
     logits = start.encoder.logit_scale * unit @ F.normalize(means, dim=-1).T
-    return of_logits(logits, task.test.labels)
+    return of_logits(logits.masked_fill(counts == 0, -math.inf), task.test.labels)
 
 
 def chosen_ridge(params: Params, start: Start, task: Task) -> dict[str, Tensor]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from carryover.config.sequence_parts import METHODS as NAMES
+
+if TYPE_CHECKING:
+    from carryover.config.sequence import Sequence
 
 Averaged = Literal[
     "", "running-mean", "running-mean-wise", "pull", "ema", "merge", "at-test", "task-mean"
 ]
+
+ON_THE_WAY = ("running-mean", "running-mean-wise", "pull", "ema")  # averaged every few updates
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,13 @@ class Method:
     averaging: Averaged = ""
     consolidation: bool = False
 
+    def __post_init__(self) -> None:
+        if self.adapters and self.ogd:
+            raise ValueError(
+                "a method: expected adapters or ogd, got both; adapters begin anew with each task, "
+                "so that directions of one are none of the next one's"
+            )
+
     @property
     def trains(self) -> bool:
         """Whether a network trains."""
@@ -69,6 +81,19 @@ class Method:
 def item_of(method: str) -> str:
     """The stage's item that a method belongs to."""
     return next(item for item, methods in NAMES.items() if method in methods)
+
+
+def length_faults(study: Sequence, updates: int) -> list[str]:
+    """Numbers of updates for which a task of so many has no room."""
+    used = [METHODS[name] for item in study.items for name in study.methods[item]]
+    lengths = {"warm_up": study.warm_up} if any(each.trains for each in used) else {}
+    if any(each.averaging in ON_THE_WAY for each in used):
+        lengths |= {"average.every": study.average.every}
+    return [
+        f"sequence.{name}: expected fewer updates than the {updates} of a task, got {value}"
+        for name, value in lengths.items()
+        if value >= updates
+    ]
 
 
 def needs_reference(methods: Iterable[str]) -> bool:

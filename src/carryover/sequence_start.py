@@ -24,6 +24,7 @@ from carryover.files import digest
 from carryover.models.encoders import Encoder
 from carryover.models.prompts import TEMPLATES, class_prompts
 from carryover.prepare import SETS, refuse_stale
+from carryover.sequence_methods import length_faults
 
 if TYPE_CHECKING:
     from carryover.config.params import Params
@@ -99,7 +100,8 @@ def load_start(
     Args:
         ranks: this process among those that train together.
     Raises:
-        ConfigError: an encoder without text, or sentences of a set that has none.
+        ConfigError: an encoder that is no CLIP, sentences of a set that has none, or epochs with
+            too few updates for `sequence.warm_up` or `average.every`.
         DataError: embeddings of other weights or images than those that are here, or reference
             images without sentences of their own.
     """
@@ -109,9 +111,9 @@ def load_start(
     entry = params.encoders[study.encoder]
     encoder = prepared(entry)
     torch.set_num_threads(1)  # set by the encoder's entry; here processes share the cores
-    if encoder.text is None:
+    if encoder.text is None or not hasattr(encoder.model, "visual"):
         raise ConfigError(
-            f"sequence.encoder: expected one with text, {study.encoder} has none; name a CLIP"
+            f"sequence.encoder: expected a CLIP, with image and text, got {study.encoder}; name one"
         )
     encoder.model.to(device)
     folder = EMBEDDINGS / study.encoder
@@ -120,6 +122,11 @@ def load_start(
         raise _stale(folder, study.encoder)
     digests: list[str] = []
     tasks = {name: _task(params, encoder, folder, name, device, digests) for name in study.datasets}
+    if study.epochs:
+        trained = {name for order in study.orders.values() for name in order}
+        shortest = min(study.updates_of(len(tasks[name].train)) for name in trained)
+        for fault in length_faults(study, shortest):
+            raise ConfigError(f"{fault}; lower it, or give sequence.epochs more")
     sets = digest(digests)
     ids = _random_sentences(params, encoder, study.distill.random_sentences).to(device)
     found = _reference(params, encoder, entry, ids, device, digests) if reference else None

@@ -12,7 +12,7 @@ from carryover.config.contrastive import Contrastive
 from carryover.config.networks import Pretrain
 from carryover.data import catalog, store
 from carryover.errors import ConfigError, listed
-from carryover.sequence_methods import METHODS, needs_reference
+from carryover.sequence_methods import DISTILLATIONS, METHODS, length_faults, needs_reference
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +25,6 @@ CHILDREN = {  # of the image networks of `pretrain`, as torch lists them
     "clip": ("conv1", "patch_dropout", "ln_pre", "transformer", "ln_post"),
     "flava": ("embeddings", "encoder", "layernorm", "projection"),
 }
-ON_THE_WAY = ("running-mean", "running-mean-wise", "pull", "ema")  # averaged every few updates
 WITHOUT_HEAD = ("open-clip", "flava", "flava-image")  # sources of no classifier
 
 
@@ -158,16 +157,17 @@ def _void_faults(study: Sequence) -> list[str]:
             f"sequence.train_mode: expected one that trains the image network, as "
             f"{listed(distilling)} distil through it, got 'text'; leave them out or train whole"
         )
-    if study.updates is None:
-        return faults
-    averaged = [name for name, method in used.items() if method.averaging in ON_THE_WAY]
-    lengths = {"warm_up": study.warm_up} if any(each.trains for each in used.values()) else {}
-    lengths |= {"average.every": study.average.every} if averaged else {}
-    return faults + [
-        f"sequence.{name}: expected fewer updates than the {study.updates} of a task, got {value}"
-        for name, value in lengths.items()
-        if value >= study.updates
-    ]
+    stored = max(map(len, study.orders.values())) - 1  # sets, before the last one
+    if study.distill.memory_size < stored and any(
+        DISTILLATIONS[each.distillation].images == "memory"
+        for each in used.values()
+        if each.distillation
+    ):
+        faults.append(
+            f"sequence.distill.memory_size: expected an image or more of each of {stored} sets, "
+            f"got {study.distill.memory_size}; raise it"
+        )
+    return faults + (length_faults(study, study.updates) if study.updates else [])
 
 
 def _bare(params: Params, source: str) -> nn.Module | None:

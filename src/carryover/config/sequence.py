@@ -20,6 +20,7 @@ from carryover.config.sequence_parts import (
 )
 
 Item = Literal["plain", "distill", "ogd", "lora", "average"]
+LEAST_MAPPED = 5  # images that t-SNE can place
 TrainMode = Literal["whole", "image", "text", "image-fc", "image-fc-fixed", "fc"]
 
 
@@ -73,6 +74,7 @@ class Sequence:
             found.append(f"lrs: expected an entry each for {', '.join(KINDS)}")
         rates = {f"lrs.{kind}": values for kind, values in self.lrs.items()}
         for name, values in {**rates, "l2s": self.l2s}.items():
+            found += distinct(values, name)
             for i, value in enumerate(values):
                 found += between(value, f"{name}[{i}]", above=0.0)
         for name, factor in (self.lr_factors or {}).items():
@@ -86,6 +88,12 @@ class Sequence:
                     f"curves.mix_after[{i}]: expected 1 to {longest}, the sets of the first "
                     f"order, got {after}"
                 )
+        mapped = self.curves.map_images * len(self.datasets)
+        if 0 < mapped < LEAST_MAPPED:
+            found.append(
+                f"curves.map_images: expected 0 or {LEAST_MAPPED} images of all sets together, got "
+                f"{mapped}; map more"
+            )
         return found + self._method_faults()
 
     def _length_faults(self) -> list[str]:

@@ -17,6 +17,7 @@ from carryover.report.adapt_scores import (
     share,
     tuned,
 )
+from carryover.report.cells import in_parts
 from carryover.report.tables import Table, percent
 
 ON_A_PAGE = 4  # partitions beside each other in LaTeX
@@ -116,12 +117,7 @@ def retention_tables(scores: AdaptScores) -> list[Table]:
 
 def for_paper(table: Table) -> list[Table]:
     """The table in parts that a page is wide enough for; the first column is in each."""
-    parts = []
-    for start in range(1, len(table.header), ON_A_PAGE):
-        shown = [0, *range(start, min(start + ON_A_PAGE, len(table.header)))]
-        lines = [[line[i] for i in shown] for line in table.lines]
-        parts.append(Table(table.title, [table.header[i] for i in shown], lines))
-    return parts
+    return in_parts(table, [0], ON_A_PAGE)
 
 
 def _blank(scores: AdaptScores) -> list[str]:

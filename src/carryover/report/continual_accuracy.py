@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from carryover.measure.statistics import Interval
 from carryover.report import continual_intervals, continual_published
+from carryover.report.blocks import Block, key, legend, notes, nothing
 from carryover.report.continual_grid import (
     CHANCE,
     HIGH,
     HOLLOW,
-    Block,
     across,
     blocks,
     by_arm,
     counted,
     heading,
-    key,
-    legend,
     look,
-    notes,
-    nothing,
     share_y,
     strategy_keys,
 )

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carryover.report.continual_grid import (
-    ARMS,
-    Block,
-    across,
-    blocks,
-    heading,
-    key,
-    legend,
-    notes,
-    nothing,
-    share_y,
-    whole_numbers,
-)
+from carryover.report.blocks import Block, key, legend, notes, nothing
+from carryover.report.continual_grid import ARMS, across, blocks, heading, share_y, whole_numbers
 from carryover.report.continual_scores import Number, Run, Scores, last, numbers, places
 from carryover.report.figures import per_cent, style
 

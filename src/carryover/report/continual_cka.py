@@ -6,16 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from carryover.measure.statistics import Interval
 from carryover.report import continual_intervals
+from carryover.report.blocks import Block, key, legend, notes, nothing
 from carryover.report.continual_grid import (
-    Block,
     across,
     arm_names,
     blocks,
     heading,
-    key,
-    legend,
-    notes,
-    nothing,
     share_y,
     whole_numbers,
 )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from carryover.measure.statistics import Interval
 from carryover.report import continual_intervals, continual_published
+from carryover.report.blocks import Block, key, legend, notes, nothing
 from carryover.report.continual_grid import (
     CHANCE,
     HIGH,
-    Block,
     across,
     arm_looks,
     arm_names,
@@ -19,10 +19,6 @@ from carryover.report.continual_grid import (
     by_arm,
     counted,
     heading,
-    key,
-    legend,
-    notes,
-    nothing,
     share_y,
 )
 from carryover.report.continual_scores import (

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from carryover.report.blocks import Block, key
 from carryover.report.continual_scores import ITEMS, STRATEGIES, Run, Scores, arm, numbers
-from carryover.report.figures import GREY, PAGE, below, panels, style
+from carryover.report.figures import GREY, PAGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,13 +26,6 @@ ARMS = {"frozen": "#0072b2", "partly": "#009e73", "unfrozen": "#d55e00"}
 HOLLOW: Any = {"markerfacecolor": "white", "markeredgewidth": 0.9, "linestyle": ":"}
 HIGH = 0.8  # panels of no lower accuracy do not begin at 0, where all of it would be one line
 CHANCE: Any = {"color": GREY, "linestyle": "--", "linewidth": 0.8}
-
-
-class Block(NamedTuple):
-    """Panels under one heading, a title each."""
-
-    head: str
-    titles: Sequence[str]
 
 
 def across(counts: Iterable[int], most: int) -> int:
@@ -163,35 +157,14 @@ def by_arm(found: Iterable[Run]) -> dict[str, list[Run]]:
     return grouped
 
 
-def legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """One legend above all panels, in as many columns as the page has room for."""
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    figure.legend(
-        handles=handles,
-        loc="outside upper center",
-        ncols=max(1, min(len(handles), int(16 * PAGE) // (longest + 7))),
-        columnspacing=1.2,
-        handlelength=2.0,
-    )
-
-
 def strategy_keys(found: Iterable[Run]) -> list[Any]:
     """Legend entries of the strategies, in their order."""
-    from matplotlib.lines import Line2D
-
     names = {run.strategy for run in found}
     known = [name for name in STRATEGIES if name in names]
     return [
-        Line2D([], [], label=name, linewidth=0.9, markersize=4, **look(name))
+        key(name, linewidth=0.9, markersize=4, **look(name))
         for name in [*known, *sorted(names - set(STRATEGIES))]
     ]
-
-
-def key(label: str, **looks: Any) -> Any:
-    """One more legend entry."""
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], label=label, **looks)
 
 
 def share_y(axes: Sequence[Axes], columns: int, apart: Sequence[bool] = ()) -> None:
@@ -213,17 +186,3 @@ def whole_numbers(axis: Axes, most: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.xaxis.set_major_locator(MaxNLocator(nbins=most, integer=True))
-
-
-def notes(figure: Figure, *said: str) -> None:
-    """Notes below a figure, a paragraph each."""
-    figure.supxlabel(below(*(each for each in said if each)), fontsize=7)
-
-
-def nothing(why: str) -> Figure:
-    """A figure that says why there is none."""
-    with style():
-        figure, (axis,) = panels(1, 1, 0.3, width=PAGE)
-        axis.axis("off")
-        axis.text(0.5, 0.5, why, ha="center", va="center")
-        return figure

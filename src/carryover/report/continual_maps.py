@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from carryover.report.continual_grid import (
-    Block,
-    across,
-    arm_names,
-    blocks,
-    by_arm,
-    heading,
-    notes,
-    nothing,
-)
+from carryover.report.blocks import Block, heat_map, notes, nothing
+from carryover.report.continual_grid import across, arm_names, blocks, by_arm, heading
 from carryover.report.continual_scores import (
     Run,
     Scores,
@@ -205,22 +197,7 @@ def _filled(cells: Cells, rows: Sequence[int]) -> Cells:
 
 def _draw(axis: Axes, cells: Cells) -> None:
     values, rows, columns = cells
-    axis.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    if max(len(rows) - 1, len(columns)) <= WRITTEN:
-        for (row, column), value in np.ndenumerate(values):
-            if not np.isnan(value):
-                axis.text(
-                    column,
-                    row,
-                    f"{100 * value:.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    color="white" if value < 0.55 else "black",
-                )
-    axis.grid(visible=False)
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0)
+    heat_map(axis, values, written=max(len(rows) - 1, len(columns)) <= WRITTEN)
     axis.set_yticks(_some(rows), [_named(rows[i]) for i in _some(rows)])
     axis.set_xticks(_some(columns), [str(columns[i]) for i in _some(columns)])
 

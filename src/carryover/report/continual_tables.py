@@ -7,6 +7,7 @@ from statistics import fmean
 
 from carryover.measure.statistics import Interval
 from carryover.report import continual_intervals, continual_published
+from carryover.report.cells import DASH, bounds, in_parts, told_p, told_percent
 from carryover.report.continual_gains import Gain
 from carryover.report.continual_scores import (
     FEATURES,
@@ -41,9 +42,7 @@ OVER = {  # what intervals of differences are over
     "images": "test images, paired (1 seed)",
     "images, unpaired": "test images (1 seed), as if on different ones, which is too wide",
 }
-LEAST_P = 1e-9  # no smaller one is written
 WIDE = 5  # columns of numbers beside the keys, on paper
-DASH = "\N{EN DASH}"  # where a run has no such number
 
 
 def results(scores: Scores) -> Table:
@@ -94,12 +93,7 @@ def _images(scores: Scores, run: Run) -> int:
 
 def _told(found: Interval | None, metric: str) -> str:
     """In per cent, with bounds where there are any; a change has its sign."""
-    if found is None:
-        return DASH
-    signed = metric not in ("accuracy", "average_accuracy")
-    if found.low == found.high:
-        return f"{100 * found.value:{'+' if signed else ''}.1f}"
-    return percent(found, signed)
+    return told_percent(found, signed=metric not in ("accuracy", "average_accuracy"))
 
 
 def _plain(value: float | None) -> str:
@@ -124,7 +118,7 @@ def differences(scores: Scores, found: Sequence[Gain], axis: str) -> Table:
             [
                 *keys(gain.run),
                 percent(gain.difference, signed=True),
-                f"<{LEAST_P:g}" if gain.p_holm < LEAST_P else f"{gain.p_holm:.2g}",
+                told_p(gain.p_holm),
                 gain.over,
             ]
             for gain in shown
@@ -182,13 +176,7 @@ def beside(scores: Scores, published: Scores) -> Table:
 def for_paper(table: Table) -> list[Table]:
     """The table in parts as wide as a page; the columns that tell its lines apart are in each."""
     own = [i for i, name in enumerate(table.header) if name in (*KEYS, "experience")]
-    rest = [i for i in range(len(table.header)) if i not in own]
-    parts = []
-    for start in range(0, len(rest), WIDE if own else len(rest)):
-        shown = [*own, *rest[start : start + (WIDE if own else len(rest))]]
-        lines = [[line[i] for i in shown] for line in table.lines]
-        parts.append(Table(table.title, [table.header[i] for i in shown], lines))
-    return parts
+    return in_parts(table, own, WIDE if own else len(table.header))
 
 
 # --- CSV ---------------------------------------------------------------------------------------
@@ -208,9 +196,9 @@ def results_csv(every: Sequence[Scores]) -> str:
             line: list[object] = [scores.preset, *run]
             line += [len(seeds(scores, run)), _images(scores, run), last(scores, run) + 1]
             line += ["" if guess is None else round(guess, 6)]
-            line += _bounds(continual_intervals.accuracy(scores, run, last(scores, run)))
+            line += bounds(continual_intervals.accuracy(scores, run, last(scores, run)))
             for metric in ENDS:
-                line += _bounds(continual_intervals.end(scores, run, metric))
+                line += bounds(continual_intervals.end(scores, run, metric))
             for split, metric in (
                 *(("train", name) for name in (*TRAINING, "loss")),
                 ("test", "is_constant"),
@@ -220,11 +208,3 @@ def results_csv(every: Sequence[Scores]) -> str:
                 line.append("" if value is None else round(value, 6))
             lines.append(line)
     return to_csv(header, lines)
-
-
-def _bounds(found: Interval | None) -> list[object]:
-    """Value and bounds; no bounds where they are the value itself."""
-    if found is None:
-        return ["", "", ""]
-    value, low, high = (round(each, 6) for each in (found.value, found.low, found.high))
-    return [value, "", ""] if low == high else [value, low, high]

@@ -6,17 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from carryover.report.blocks import Block, key, legend, notes, nothing
 from carryover.report.continual_grid import (
-    Block,
     across,
     blocks,
     by_arm,
     heading,
-    key,
-    legend,
     look,
-    notes,
-    nothing,
     share_y,
     strategy_keys,
     whole_numbers,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from carryover.measure.statistics import Interval
+from carryover.report.blocks import Block, across, blocks, legend, notes, nothing
 from carryover.report.figures import per_cent, style
 from carryover.report.retrieval_intervals import accuracy, corrupted
 from carryover.report.retrieval_lines import arm_keys, at_main, barred, over
@@ -18,7 +19,6 @@ from carryover.report.retrieval_scores import (
     numbers,
     places,
 )
-from carryover.report.sequence_grid import Block, across, blocks, legend, notes, nothing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from carryover.measure.statistics import Interval
+from carryover.report.blocks import HOLLOW, Block, blocks, key, legend, notes, nothing
 from carryover.report.figures import per_cent, style
 from carryover.report.retrieval_intervals import accuracy
 from carryover.report.retrieval_lines import Curve, arm_keys, at_main, barred, over, share_heights
@@ -24,7 +25,6 @@ from carryover.report.retrieval_scores import (
     places,
     plain,
 )
-from carryover.report.sequence_grid import HOLLOW, Block, blocks, key, legend, notes, nothing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

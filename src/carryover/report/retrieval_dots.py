@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from carryover.measure.statistics import Interval
+from carryover.report.blocks import HOLLOW, Block, blocks, key, legend, notes, nothing, reach
 from carryover.report.figures import GREY, per_cent, style
 from carryover.report.retrieval_intervals import (
     STEPS,
@@ -34,7 +35,6 @@ from carryover.report.retrieval_scores import (
     plain,
 )
 from carryover.report.retrieval_steps import THRESHOLD
-from carryover.report.sequence_grid import HOLLOW, Block, blocks, key, legend, notes, nothing, reach
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

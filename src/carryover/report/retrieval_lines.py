@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from carryover.measure.statistics import Interval
+from carryover.report.blocks import key, reach
 from carryover.report.retrieval_names import UNTRAINED, look, name, ordered
 from carryover.report.retrieval_scores import (
     CLEAN,
@@ -20,7 +21,6 @@ from carryover.report.retrieval_scores import (
     numbers,
     seeds,
 )
-from carryover.report.sequence_grid import key, reach
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

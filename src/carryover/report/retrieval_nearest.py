@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from carryover.report.blocks import key, legend, notes, nothing
 from carryover.report.figures import PAGE, style
-from carryover.report.sequence_grid import key, legend, notes, nothing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

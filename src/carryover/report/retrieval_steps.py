@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from carryover.measure.statistics import Interval
 from carryover.report.adapt_intervals import over_seeds
+from carryover.report.blocks import Block, across, blocks, key, legend, notes, nothing
 from carryover.report.figures import GREY, per_cent, style
 from carryover.report.retrieval_intervals import accuracy, alone
 from carryover.report.retrieval_lines import apart, arm_keys, banded, over, share_heights
@@ -24,7 +25,6 @@ from carryover.report.retrieval_scores import (
     numbers,
     places,
 )
-from carryover.report.sequence_grid import Block, across, blocks, key, legend, notes, nothing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

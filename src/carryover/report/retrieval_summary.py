@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from carryover.measure.statistics import Interval
+from carryover.report.cells import told_percent
 from carryover.report.retrieval_gains import MEASURES, Gain
 from carryover.report.retrieval_intervals import (
     Reach,
@@ -33,7 +34,7 @@ from carryover.report.retrieval_scores import (
     plain,
     seeds,
 )
-from carryover.report.retrieval_tables import reached, told_percent
+from carryover.report.retrieval_tables import reached
 from carryover.report.tables import percent
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from carryover.measure.statistics import Interval
+from carryover.report.cells import DASH, bounds, in_parts, told_p, told_percent
 from carryover.report.retrieval_gains import MEASURES, Gain
 from carryover.report.retrieval_intervals import (
     Reach,
@@ -30,11 +31,9 @@ from carryover.report.retrieval_scores import (
     number,
     numbers,
 )
-from carryover.report.tables import Table, percent, to_csv
+from carryover.report.tables import Table, to_csv
 
-DASH = "\N{EN DASH}"
 KEYS = ("item", "data", "arm")
-LEAST_P = 1e-9  # no smaller one is written
 PAIRED_BY = {  # whether by image, whether there are several seeds
     (True, True): "seed and image",
     (True, False): "image",
@@ -82,15 +81,6 @@ def reached(told: Reach | None) -> str:
     if told.bound:
         return f"at least {value} ({told.reached} of {told.of} there)"
     return value if low == high else f"{value} [{low}, {high}]"
-
-
-def told_percent(found: Interval | None, signed: bool = False) -> str:
-    """Per cent with its interval; alone where both ends are the value."""
-    if found is None:
-        return DASH
-    if found.low == found.high:
-        return f"{100 * found.value:{'+' if signed else ''}.1f}"
-    return percent(found, signed)
 
 
 def _plain(found: Interval | None) -> str:
@@ -155,7 +145,7 @@ def _reference(shown: Sequence[Gain]) -> str:
 def _difference(gain: Gain | None) -> list[str]:
     if gain is None:
         return [DASH, DASH]
-    p = f"<{LEAST_P:g}" if gain.p_holm < LEAST_P else f"{gain.p_holm:.2g}"
+    p = told_p(gain.p_holm)
     return [told_percent(gain.difference.interval, signed=True), p]
 
 
@@ -217,13 +207,7 @@ def _trained(scores: Scores, arm: Arm) -> dict[str, str]:
 
 def for_paper(table: Table) -> list[Table]:
     """The table in parts as wide as a page; item, data and arm are in each."""
-    own = len(KEYS)
-    parts = []
-    for start in range(own, len(table.header), WIDE):
-        shown = [*range(own), *range(start, min(start + WIDE, len(table.header)))]
-        lines = [[line[i] for i in shown] for line in table.lines]
-        parts.append(Table(table.title, [table.header[i] for i in shown], lines))
-    return parts
+    return in_parts(table, range(len(KEYS)), WIDE)
 
 
 # --- CSV -----------------------------------------------------------------------------------------
@@ -244,7 +228,7 @@ def cells_csv(every: Sequence[Scores]) -> str:
                         told = accuracy(scores, arm, at, metric) or told
                     n = next(iter(found.values())).n
                     cells: list[object] = ["" if each is None else each for each in place]
-                    lines.append([*cells, split, metric, len(found), n, *_bounds(told)])
+                    lines.append([*cells, split, metric, len(found), n, *bounds(told)])
     return to_csv([*header, "low", "high"], lines)
 
 
@@ -256,15 +240,9 @@ def gains_csv(found: Sequence[Gain]) -> str:
             *("" if each is None else each for each in gain.arm),
             *(gain.reference, gain.measure, gain.difference.seeds),
             PAIRED_BY[gain.difference.by_image, gain.difference.seeds > 1],
-            *_bounds(gain.difference.interval),
+            *bounds(gain.difference.interval),
             *(f"{gain.difference.p:.4g}", f"{gain.p_holm:.4g}"),
         ]
         for gain in found
     ]
     return to_csv([*header, "difference", "low", "high", "p", "p_holm"], lines)
-
-
-def _bounds(found: Interval) -> list[object]:
-    """Value and bounds; no bounds where they are the value itself."""
-    value, low, high = (round(each, 6) for each in (found.value, found.low, found.high))
-    return [value, "", ""] if low == high else [value, low, high]

@@ -8,20 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from carryover.measure.statistics import Interval
 from carryover.report.adapt_intervals import Outcome
+from carryover.report.blocks import Block, across, blocks, key, legend, notes, nothing, reach
 from carryover.report.figures import per_cent, ramp, style
-from carryover.report.sequence_grid import (
-    Block,
-    across,
-    blocks,
-    families,
-    key,
-    legend,
-    look,
-    method_keys,
-    notes,
-    nothing,
-    reach,
-)
+from carryover.report.sequence_grid import families, look, method_keys
 from carryover.report.sequence_intervals import told
 from carryover.report.sequence_scores import At, BySeed, Run, Scores, by_order, numbers
 

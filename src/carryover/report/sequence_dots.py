@@ -6,20 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from carryover.report import sequence_published
+from carryover.report.blocks import HOLLOW, Block, blocks, key, legend, notes, nothing, reach
 from carryover.report.figures import GREY, per_cent, style
-from carryover.report.sequence_grid import (
-    HOLLOW,
-    Block,
-    blocks,
-    heading,
-    key,
-    legend,
-    look,
-    method_keys,
-    notes,
-    nothing,
-    reach,
-)
+from carryover.report.sequence_grid import heading, look, method_keys
 from carryover.report.sequence_intervals import change, measure
 from carryover.report.sequence_scores import Run, Scores, by_order, runs
 from carryover.report.sequence_tables import over

@@ -7,21 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from carryover.measure.statistics import Interval
 from carryover.report import sequence_published
+from carryover.report.blocks import HOLLOW, Block, blocks, key, legend, notes, nothing, reach
 from carryover.report.figures import per_cent, style
-from carryover.report.sequence_grid import (
-    HOLLOW,
-    Block,
-    blocks,
-    families,
-    heading,
-    key,
-    legend,
-    look,
-    method_keys,
-    notes,
-    nothing,
-    reach,
-)
+from carryover.report.sequence_grid import families, heading, look, method_keys
 from carryover.report.sequence_intervals import over_sets
 from carryover.report.sequence_scores import Run, Scores, by_order, runs, sizes
 from carryover.report.sequence_tables import over

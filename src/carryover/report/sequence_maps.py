@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from carryover.report.blocks import Block, across, blocks, heat_map, notes, nothing
 from carryover.report.figures import per_cent, style
-from carryover.report.sequence_grid import Block, across, blocks, heading, notes, nothing
+from carryover.report.sequence_grid import heading
 from carryover.report.sequence_scores import (
     Run,
     Scores,
@@ -84,19 +85,7 @@ def _draw(axis: Axes, scores: Scores, run: Run) -> None:
     for after, task in {at for each in found for at in each}:
         known = [each[after, task].value for each in found if (after, task) in each]
         values[after, task - 1] = fmean(known)
-    axis.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    if t <= WRITTEN:
-        for (row, column), value in np.ndenumerate(values):
-            if not np.isnan(value):
-                axis.text(
-                    column,
-                    row,
-                    f"{100 * value:.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    color="white" if value < 0.55 else "black",
-                )
+    heat_map(axis, values, written=t <= WRITTEN)
     corners = [place for place in range(t + 1) for _ in (0, 1)]  # of the trained sets' triangle
     axis.plot(
         [place - 0.5 for place in corners[1:]],
@@ -104,5 +93,3 @@ def _draw(axis: Axes, scores: Scores, run: Run) -> None:
         color="white",
         linewidth=1.4,
     )
-    axis.grid(visible=False)
-    axis.spines[:].set_visible(False)

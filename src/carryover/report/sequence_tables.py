@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from carryover.measure.statistics import Interval
 from carryover.report import sequence_published
 from carryover.report.adapt_intervals import Outcome
+from carryover.report.cells import DASH, bounds, in_parts, told_p, told_percent
 from carryover.report.sequence_gains import MEASURES, Gain
 from carryover.report.sequence_intervals import CHANGES, LEVELS, measure, told
 from carryover.report.sequence_scores import (
@@ -23,9 +23,7 @@ from carryover.report.sequence_scores import (
 )
 from carryover.report.tables import Table, percent, to_csv
 
-DASH = "\N{EN DASH}"
 KEYS = ("order", "method")
-LEAST_P = 1e-9  # no smaller one is written
 PAIRED = {
     True: "paired by image",
     False: "as if the two were tested on different ones, which is too wide",
@@ -51,8 +49,8 @@ def results(scores: Scores) -> Table:
     known = runs(scores)
     lines = []
     for run in known:
-        cells = [_told(measure(scores, run, name), name in CHANGES) for name in NAMED]
-        cells.append(_told(measure(scores, run, "last", "top5_accuracy")))
+        cells = [told_percent(measure(scores, run, name), name in CHANGES) for name in NAMED]
+        cells.append(told_percent(measure(scores, run, "last", "top5_accuracy")))
         per_class = by_class(scores, run)
         cells.append(DASH if per_class is None else f"{100 * per_class:.1f}")
         lines.append([*_keys(run), *cells, str(tested(scores, run)), _seeds(scores, run)])
@@ -70,14 +68,6 @@ def results(scores: Scores) -> Table:
 
 def _keys(run: Run) -> list[str]:
     return [run.order, run.name]
-
-
-def _told(found: Interval | None, signed: bool = False) -> str:
-    if found is None:
-        return DASH
-    if found.low == found.high:
-        return f"{100 * found.value:{'+' if signed else ''}.1f}"
-    return percent(found, signed)
 
 
 def _seeds(scores: Scores, run: Run) -> str:
@@ -145,7 +135,7 @@ def _difference(gain: Gain | None, several: bool) -> list[str]:
     if gain is None:
         return [DASH] * (3 if several else 2)
     told = gain.difference
-    p = f"<{LEAST_P:g}" if gain.p_holm < LEAST_P else f"{gain.p_holm:.2g}"
+    p = told_p(gain.p_holm)
     images = percent(told.images, signed=True)
     if not several:
         return [images, p]
@@ -160,7 +150,7 @@ def beside(scores: Scores, published: Scores) -> Table:
         other = sequence_published.beside(published, scores.orders[run.order], run.method)
         if other and other in runs(published):
             cells = [
-                _told(measure(origin, each, name))
+                told_percent(measure(origin, each, name))
                 for name in LEVELS
                 for origin, each in ((scores, run), (published, other))
             ]
@@ -193,13 +183,7 @@ def training(scores: Scores) -> Table:
 
 def for_paper(table: Table) -> list[Table]:
     """The table in parts as wide as a page; order and method are in each."""
-    own = len(KEYS)
-    parts = []
-    for start in range(own, len(table.header), WIDE):
-        shown = [*range(own), *range(start, min(start + WIDE, len(table.header)))]
-        lines = [[line[i] for i in shown] for line in table.lines]
-        parts.append(Table(table.title, [table.header[i] for i in shown], lines))
-    return parts
+    return in_parts(table, range(len(KEYS)), WIDE)
 
 
 # --- CSV -----------------------------------------------------------------------------------------
@@ -217,8 +201,8 @@ def results_csv(every: Sequence[Scores]) -> str:
             line += [run.item, run.method, run.rest, len(seeds(scores, run))]
             line.append(tested(scores, run))
             for name in NAMED:
-                line += _bounds(measure(scores, run, name))
-            line += _bounds(measure(scores, run, "last", "top5_accuracy"))
+                line += bounds(measure(scores, run, name))
+            line += bounds(measure(scores, run, "last", "top5_accuracy"))
             per_class = by_class(scores, run)
             lines.append([*line, "" if per_class is None else round(per_class, 6)])
     return to_csv([*header, "per_class_last"], lines)
@@ -246,13 +230,5 @@ def matrices_csv(every: Sequence[Scores]) -> str:
                 values = [each[after, task] for each in found]
                 cell = told([[(Outcome(*value, "test"), 1.0)] for value in values])
                 place = [scores.preset, run.order, run.method, run.rest, after, task]
-                lines.append([*place, sets[task - 1], len(values), values[0].n, *_bounds(cell)])
+                lines.append([*place, sets[task - 1], len(values), values[0].n, *bounds(cell)])
     return to_csv([*header, "accuracy", "accuracy_low", "accuracy_high"], lines)
-
-
-def _bounds(found: Interval | None) -> list[object]:
-    """Value and bounds; no bounds where they are the value itself."""
-    if found is None:
-        return ["", "", ""]
-    value, low, high = (round(each, 6) for each in (found.value, found.low, found.high))
-    return [value, "", ""] if low == high else [value, low, high]

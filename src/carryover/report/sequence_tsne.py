@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from carryover.report.blocks import Block, across, blocks, key, legend, notes, nothing
 from carryover.report.figures import MARKERS, style
-from carryover.report.sequence_grid import Block, across, blocks, key, legend, notes, nothing
 from carryover.report.sequence_scores import METHODS, ZERO_SHOT
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from carryover.measure.statistics import Interval
+from carryover.report.blocks import key, legend, notes, nothing
 from carryover.report.figures import PAGE, style
-from carryover.report.sequence_grid import key, legend, notes, nothing
 from carryover.report.survival_scores import (
     Kind,
     Scores,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from carryover.report.blocks import notes, nothing
 from carryover.report.figures import PAGE, per_cent, style
-from carryover.report.sequence_grid import notes, nothing
 from carryover.report.survival_kept import columns_of
 from carryover.report.survival_scores import Kind, Number, Scores, found, single
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from carryover.report.blocks import Block, blocks, notes, nothing
 from carryover.report.figures import per_cent, ramp, style
-from carryover.report.sequence_grid import Block, blocks, notes, nothing
 from carryover.report.survival_scores import Kind, Scores, found, models, origins, shown_seeds
 
 if TYPE_CHECKING:

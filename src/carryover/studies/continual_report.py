@@ -23,7 +23,6 @@ from carryover.config.continual_arms import Arm
 from carryover.continual_between import PAIR, between
 from carryover.continual_drawn import NAME as DRAWN
 from carryover.continual_drawn import read_drawn
-from carryover.errors import DataError
 from carryover.files import write_json, write_text
 from carryover.report import (
     continual_accuracy,
@@ -42,6 +41,7 @@ from carryover.report.continual_gains import Gain, gains
 from carryover.report.continual_paired import Tests
 from carryover.report.continual_scores import UNTRAINED, Run, Scores, from_rows, runs
 from carryover.report.continual_summary import answer, headline, reading, summarise
+from carryover.report.stored import kept_rows, rows_of_preset
 from carryover.report.tables import Table, latex, markdown
 from carryover.rows import Row, read_rows, write_rows
 
@@ -65,9 +65,11 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     rows = [row for name in study.items for row in read_rows(rows_of(name))]
     read_by_figures = [row for name in study.items for row in drawn_of(study, rows_of(name))]
     tests = continual_paired.read(PREDICTIONS, study.items)
-    scores = scored(study, [*rows_of_preset(rows, study), *read_by_figures], tests)
+    scores = scored(
+        study, [*rows_of_preset(rows, study.preset, "continual"), *read_by_figures], tests
+    )
     pairs = rows_between(params, context)
-    kept = [scored(study, each) for each in kept_rows(RESULTS, study.preset)]
+    kept = [scored(study, each) for each in kept_rows(RESULTS, "continual", study.preset)]
     published = continual_published.read(RELEASED)
     texts = texts_of(study, scores, kept, published)
     compared = from_rows(pairs) if pairs else None
@@ -144,35 +146,6 @@ def rows_between(params: Params, context: run.Context) -> list[Row]:
         for cell, data, found in made
         for metric, at, value, n in found
     ]
-
-
-def rows_of_preset(rows: Sequence[Row], study: Continual) -> list[Row]:
-    """The rows, which must all be of the parameters' preset.
-
-    Raises:
-        DataError: rows of another preset, or no test accuracy of any stream.
-    """
-    other = sorted({row.preset for row in rows} - {study.preset})
-    if other:
-        raise DataError(
-            f"{FOLDER}/runs: expected rows of preset {study.preset}, got some of "
-            f"{', '.join(other)}; run `dvc repro continual`"
-        )
-    if not any((row.split, row.metric) == ("test", "accuracy") for row in rows):
-        raise DataError(
-            f"{FOLDER}/runs: expected test accuracies, found none; run `dvc repro continual`"
-        )
-    return list(rows)
-
-
-def kept_rows(folder: Path, preset: str) -> Iterator[list[Row]]:
-    """Rows of every other preset that `carryover keep` has kept, a list each."""
-    found: dict[str, list[Row]] = {}
-    for path in sorted(folder.glob("*/continual/**/runs/*/rows.jsonl")):
-        for row in read_rows(path):
-            if row.preset != preset:
-                found.setdefault(row.preset, []).append(row)
-    yield from (rows for _, rows in sorted(found.items()))
 
 
 def texts_of(

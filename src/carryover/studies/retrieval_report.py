@@ -18,7 +18,6 @@ from carryover import retrieval_predictions, run
 from carryover.config.retrieval import Retrieval as Study
 from carryover.config.retrieval import Source
 from carryover.config.selfsupervised import SelfSupervised
-from carryover.errors import DataError
 from carryover.files import write_json, write_text
 from carryover.report import (
     figures,
@@ -36,8 +35,9 @@ from carryover.report.retrieval_nearest import Looked, nearest
 from carryover.report.retrieval_published import Printed
 from carryover.report.retrieval_scores import Scores, from_rows, places
 from carryover.report.retrieval_summary import answer, headline, reading, summarise
+from carryover.report.stored import kept_rows, rows_of_preset
 from carryover.report.tables import Table, latex, markdown
-from carryover.rows import Row, read_rows
+from carryover.rows import read_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,8 +56,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     study = params.retrieval
     rows = [row for name in study.items for row in read_rows(rows_of(name))]
     right = retrieval_predictions.read(study.items)
-    scores = from_rows(rows_of_preset(rows, study), right)
-    kept = [from_rows(each) for each in kept_rows(RESULTS, study.preset)]
+    scores = from_rows(rows_of_preset(rows, study.preset, "retrieval"), right)
+    kept = [from_rows(each) for each in kept_rows(RESULTS, "retrieval", study.preset)]
     printed = retrieval_published.read(RELEASED)
     looked: dict[str, list[Looked]] = {
         name: retrieval_attended.read(retrieval_predictions.FOLDER / name / retrieval_attended.FILE)
@@ -83,35 +83,6 @@ def stage(params: Params, item: str, context: run.Context) -> None:
 def rows_of(item: str) -> Path:
     """Rows of one item."""
     return FOLDER / "runs" / item / "rows.jsonl"
-
-
-def rows_of_preset(rows: Sequence[Row], study: Study) -> list[Row]:
-    """The rows, which must all be of the parameters' preset.
-
-    Raises:
-        DataError: rows of another preset, or no test accuracy of any arm.
-    """
-    other = sorted({row.preset for row in rows} - {study.preset})
-    if other:
-        raise DataError(
-            f"{FOLDER}/runs: expected rows of preset {study.preset}, got some of "
-            f"{', '.join(other)}; run `dvc repro retrieval`"
-        )
-    if not any((row.split, row.metric) == ("test", "accuracy") for row in rows):
-        raise DataError(
-            f"{FOLDER}/runs: expected test accuracies, found none; run `dvc repro retrieval`"
-        )
-    return list(rows)
-
-
-def kept_rows(folder: Path, preset: str) -> Iterator[list[Row]]:
-    """Rows of every other preset that `carryover keep` has kept, a list each."""
-    found: dict[str, list[Row]] = {}
-    for path in sorted(folder.glob("*/retrieval/**/runs/*/rows.jsonl")):
-        for row in read_rows(path):
-            if row.preset != preset:
-                found.setdefault(row.preset, []).append(row)
-    yield from (rows for _, rows in sorted(found.items()))
 
 
 def tables_of(scores: Scores, kept: Sequence[Scores], printed: Sequence[Printed]) -> list[Table]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from carryover import run
 from carryover.config.sequence import Sequence as Study
-from carryover.errors import DataError, listed
+from carryover.errors import listed
 from carryover.files import write_json, write_text
 from carryover.report import (
     figures,
@@ -33,8 +33,9 @@ from carryover.report import (
 from carryover.report.sequence_gains import REFERENCES, Gain, gains
 from carryover.report.sequence_scores import At, Scores, from_rows, numbers, runs
 from carryover.report.sequence_summary import answer, headline, reading, summarise
+from carryover.report.stored import kept_rows, rows_of_preset
 from carryover.report.tables import Table, latex, markdown
-from carryover.rows import Row, read_rows
+from carryover.rows import read_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,8 +54,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     study = params.sequence
     rows = [row for name in study.items for row in read_rows(rows_of(name))]
     right = sequence_paired.read(PREDICTIONS / name / sequence_paired.FILE for name in study.items)
-    scores = replace(from_rows(rows_of_preset(rows, study)), right=right)
-    kept = [from_rows(each) for each in kept_rows(RESULTS, study.preset)]
+    scores = replace(from_rows(rows_of_preset(rows, study.preset, "sequence")), right=right)
+    kept = [from_rows(each) for each in kept_rows(RESULTS, "sequence", study.preset)]
     published = sequence_published.read(RELEASED)
     found = gains(scores)
     tables = tables_of(scores, kept, published, found)
@@ -77,35 +78,6 @@ def stage(params: Params, item: str, context: run.Context) -> None:
 def rows_of(item: str) -> Path:
     """Rows of one item."""
     return FOLDER / "runs" / item / "rows.jsonl"
-
-
-def rows_of_preset(rows: Sequence[Row], study: Study) -> list[Row]:
-    """The rows, which must all be of the parameters' preset.
-
-    Raises:
-        DataError: rows of another preset, or no test accuracy of any set.
-    """
-    other = sorted({row.preset for row in rows} - {study.preset})
-    if other:
-        raise DataError(
-            f"{FOLDER}/runs: expected rows of preset {study.preset}, got some of "
-            f"{', '.join(other)}; run `dvc repro sequence`"
-        )
-    if not any((row.split, row.metric) == ("test", "accuracy") for row in rows):
-        raise DataError(
-            f"{FOLDER}/runs: expected test accuracies, found none; run `dvc repro sequence`"
-        )
-    return list(rows)
-
-
-def kept_rows(folder: Path, preset: str) -> Iterator[list[Row]]:
-    """Rows of every other preset that `carryover keep` has kept, a list each."""
-    found: dict[str, list[Row]] = {}
-    for path in sorted(folder.glob("*/sequence/**/runs/*/rows.jsonl")):
-        for row in read_rows(path):
-            if row.preset != preset:
-                found.setdefault(row.preset, []).append(row)
-    yield from (rows for _, rows in sorted(found.items()))
 
 
 def tables_of(
