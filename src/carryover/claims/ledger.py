@@ -24,7 +24,7 @@ from carryover.claims.schema import Schema
 from carryover.errors import ConfigError, listed
 
 Kind = Literal["value", "order", "trend", "equality", "inequality", "bound"]
-PRESETS = ("mini", "lab", "published", "corrected")
+PRESETS = ("mini", "mini-full", "lab", "published", "corrected")
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 FINDINGS = {"cuts": {claim.find.__name__: claim for claim in cuts.CLAIMS.values()}}
 

@@ -18,6 +18,7 @@ EVIDENCE = {  # in the order of the page; presets are our own runs
     "published": "our run, as published",
     "corrected": "our run, corrected",
     "lab": "our run, lab",
+    "mini-full": "our run, mini-full",
     "mini": "our run, mini",
 }
 HOLDS, FAILS, OPEN, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"

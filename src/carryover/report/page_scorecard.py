@@ -251,5 +251,5 @@ MEANINGS = (
 )
 PRESETS = (
     "As published: the original's protocol with its faults. Corrected: the same size, faults "
-    "mended. Lab and mini: corrected, smaller."
+    "mended. Lab, mini-full and mini: corrected, smaller."
 )
