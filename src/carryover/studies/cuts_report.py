@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,9 +158,8 @@ def reading(study: Cuts, n: int, rows: list[Row]) -> str:
         if study.test_on == "test"
         else f"Accuracy in per cent on {n} TRAINING images, as the original measured it."
     )
-    budget = f"at most {study.epochs} epochs of batches of {study.batch_size}"
-    if study.max_updates:
-        budget = f"at most {study.max_updates} updates on batches of {study.batch_size}"
+    same = "test images" if study.test_on == "test" else "these TRAINING images"
+    chosen_on = f"validation images (n = {validation})" if study.best_by == "validation" else same
     return (
         f"\nPreset {study.preset}; source {study.pretrained}, target {study.dataset} classes "
         f"{', '.join(map(str, sorted(study.classes)))}. {tested}\n\n"
@@ -169,15 +169,46 @@ def reading(study: Cuts, n: int, rows: list[Row]) -> str:
         "r and ft keeps nothing of the source network and is left out when the best cut is chosen. "
         "By construction f at cut 0, r at the last cut and none are one experiment, and so are fr "
         "and r at cut 0.\n\n"
-        f"Every training, from scratch too, has the same budget: {budget}. Square brackets: 95 % "
+        f"Every training, from scratch too, has {budget(study, rows)}. Square brackets: 95 % "
         "Student t interval over repeats, each with newly drawn training images (at 100 % nearly "
-        "the same ones) and new weights; test images and the one source network stay the same. "
+        f"the same ones) and new weights; {same} and the one source network stay the same. "
         "Gains are paired by repeat: both networks saw the same training images. Intervals are "
         "not adjusted for their number; p (Holm) is: of a paired t test, over the table's rows. "
         "Cut 0 of ft is a linear model on the pixels. The best cut is that with the highest mean "
-        f"accuracy on {study.best_by} images"
-        + (f" (n = {validation})" if study.best_by == "validation" else "")
-        + f"; {validation} validation images also choose each training's weights.\n\n"
+        f"accuracy on {chosen_on}; {weights(study, validation)}.\n\n"
         "Signed-rank tests of all pairs of cuts and of settings, corrected over these, are in "
         "tests.md: they ask more than the first table does. More figures are in figures/.\n"
+    )
+
+
+def budget(study: Cuts, rows: list[Row]) -> str:
+    """What ends a training, and where that is not the same number of updates, how many it is."""
+    until = (
+        f", less after {study.patience} validations in a row without a better one"
+        if study.patience
+        else ""
+    )
+    if study.max_updates:
+        limit = f"at most {study.max_updates} updates on batches of {study.batch_size}"
+        return f"the same budget: {limit}{until}"
+    images = [row.n for row in rows if row.split == "train"]
+    few, many = (study.epochs * ceil(n / study.batch_size) for n in (min(images), max(images)))
+    limit = f"at most {study.epochs} epochs of batches of {study.batch_size}{until}"
+    if few == many:
+        return f"the same budget: {limit}, that is {few} updates"
+    return (
+        f"{limit}. Equal epochs are not equal updates: at most {few} with the fewest images and "
+        f"{many} with the most, so a difference between fractions is one of images and of updates"
+    )
+
+
+def weights(study: Cuts, validation: str) -> str:
+    """Which weights a training ends with."""
+    if study.restore_best == "always":
+        return f"{validation} validation images also choose each training's weights"
+    if not study.patience:
+        return "each training keeps its last weights"
+    return (
+        f"{validation} validation images also choose the weights of a training that patience "
+        "stopped; one that ran to its end keeps its last"
     )
