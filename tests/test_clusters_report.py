@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from carryover.config import params as config
 from carryover.errors import DataError
-from carryover.report import cluster_figures
+from carryover.report import cluster_figures, figures
 from carryover.report.cluster_summary import NAMES, accuracies, by_layer, from_rows, predictions
 from carryover.rows import write_rows
 from carryover.stages import run_stage
@@ -120,6 +124,64 @@ def test_published_faults_are_named(reported: Checkout) -> None:
     assert "As published, cluster accuracy reads the assignment backwards." in text
 
 
+def read_as(cuts: Mapping[str, str] = MappingProxyType({}), **changes: Any) -> str:
+    """How tables of handmade rows are to be read, some keys of both studies changed."""
+    params = config.read(TINY)
+    study = dataclasses.replace(params.clusters, **changes)
+    found = accuracies(cut_rows(), "digits")
+    made = predictions(from_rows(cluster_rows(), "digits"), found)
+    return clusters_report.reading(study, dataclasses.replace(params.cuts, **cuts), made, found)
+
+
+def test_only_clusterings_that_ran_are_described() -> None:
+    told = read_as(methods=("agglomerative",), channel_in_scores=True, count_diagonal=True)
+    assert "Scored: agglomerative clusters (cosine distance, average linkage)" in told
+    assert "image something is. As many clusters as classes.\n" in told
+    assert "K-means" not in told
+    assert "biased upwards" not in told
+    assert "As published, pairs of an image with itself count as found.\n" in told
+    told = read_as(methods=("kmeans",), channel_in_scores=True, count_diagonal=True)
+    assert "Scored: K-means of each channel's pixels by itself (at most 60 images" in told
+    assert "agglomerative" not in told
+    assert "biased upwards" in told
+    assert "As published, best and mean run over channel ids, as hundredths, and scores.\n" in told
+
+
+def test_only_images_that_were_clustered_are_described() -> None:
+    both = "never seen, and on the images it was pretrained on (source). Outputs"
+    assert both in read_as()
+    told = read_as(images=("finetune",))
+    assert "(target), which it has never seen. Outputs" in told
+    assert "(source)" not in told
+    told = read_as(images=("pretrain",))
+    assert "layers of cnn6-digits-0-4 on the images it was pretrained on (source). Outputs" in told
+    assert "(target)" not in told
+
+
+def test_the_text_says_which_images_chose_the_best_cut_and_which_measured_it() -> None:
+    plain = "mean FR accuracy on validation images, accuracy is on 100 test images. "
+    assert plain in read_as()
+    told = read_as({"test_on": "train", "best_by": "test"})
+    assert (
+        "mean FR accuracy on validation images (not, as in the cut study's report, on those it "
+        "tests on), accuracy is on 100 training images. " in told
+    )
+
+
+def test_tables_and_figures_of_training_images_say_so(
+    reported: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: dict[str, Any] = {}
+    monkeypatch.setattr(figures, "save", lambda figure, path: saved.update({path.name: figure}))
+    reported.edit(**{"cuts.test_on": "train"})
+    run_stage("clusters-report", "")
+    text = (FOLDER / "clusters.md").read_text()
+    assert "against mean FR accuracy on training images of the cut that keeps it last" in text
+    assert "test images" not in text
+    note = saved["predict"].get_supxlabel()
+    assert "100 training images" in " ".join(note.split())
+
+
 def test_the_csv_has_every_score(reported: Checkout) -> None:
     lines = list(csv.DictReader(io.StringIO((FOLDER / "clusters.csv").read_text())))
     assert len(lines) == 2 * 2 * 6 * (3 + 2)
@@ -167,7 +229,7 @@ def test_figures_show_their_n() -> None:
     assert "fewer than 10 repeats tell none apart" in note  # 15 pairs: 15 * 2^-9 is below 0.05
     assert "dotted: chance" in note
     found = accuracies(cut_rows(), "digits")
-    figure = cluster_figures.predicted(predictions(scores, found), "digits", found.n)
+    figure = cluster_figures.predicted(predictions(scores, found), "digits", found.n, "test images")
     assert "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}100 test images" in figure.get_supxlabel()
     assert [axis.get_title().splitlines()[0] for axis in figure.axes[::2]] == list(NAMES.values())
     assert len(figure.axes) == 3 * 2

@@ -100,11 +100,12 @@ def _draw(axis: Axes, layers: Mapping[str, Repeats]) -> None:
     axis.set_xticks(list(places), list(values))
 
 
-def predicted(made: Sequence[Prediction], pair: str, n: int) -> Figure:
+def predicted(made: Sequence[Prediction], pair: str, n: int, tested: str) -> Figure:
     """Median score against mean FR accuracy, a dot a layer; a panel a score and fraction.
 
     Args:
-        n: test images.
+        n: images that accuracies are of.
+        tested: what these are: test or training images.
     """
     fractions = len({each.fraction for each in made})
     with style():
@@ -139,7 +140,7 @@ def predicted(made: Sequence[Prediction], pair: str, n: int) -> Figure:
         figure.supxlabel(
             below(
                 "median adjusted Rand index of the layer on target images (over repeats)",
-                f"FR accuracy: of the cut that keeps the layer last (n = {n} test images)",
+                f"FR accuracy: of the cut that keeps the layer last (n = {n} {tested})",
                 f"$\\rho$: rank correlation over layers, 95 % bootstrap over repeats ({counts})",
             )
         )

@@ -150,7 +150,7 @@ class Prediction:
         layers: median score and mean test accuracy of the cut that keeps the layer last, by layer.
         repeats: how many are in both.
         best_layer: the one with the highest median score; the shallowest of equals.
-        best_cut: the one with the highest mean accuracy on validation images.
+        best_cut: the one with the highest mean accuracy on validation images, at any cuts.best_by.
         correlation: rank correlation over layers, its interval over repeats; p over orders.
         loss: accuracy of the best cut less that of the cut behind the best layer, over repeats.
         random_loss: the same for a layer drawn at random.

@@ -37,12 +37,14 @@ from carryover.report.cluster_summary import (
     predictions,
     summarise,
 )
+from carryover.report.cut_scores import MEASURED
 from carryover.report.tables import Table, latex, markdown, percent, to_csv
 from carryover.rows import Row, read_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from carryover.config.cuts import Cuts
     from carryover.config.params import Params
 
 __all__ = ["FOLDER", "headline", "stage"]
@@ -50,6 +52,7 @@ __all__ = ["FOLDER", "headline", "stage"]
 FOLDER = Path("reports/clusters")
 ROWS = FOLDER / "runs/all/rows.jsonl"
 FR_ROWS = Path("reports/cuts/runs/fr/rows.jsonl")
+TESTED = {"test": "test images", "train": "training images"}  # by cuts.test_on
 
 
 def stage(params: Params, item: str, context: run.Context) -> None:
@@ -62,18 +65,18 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     made = predictions(scores, found)
     points = read_points(FOLDER / "tsne.csv")
     tables = [
-        *([prediction_table(made)] if made else []),
+        *([prediction_table(made, MEASURED[params.cuts.test_on])] if made else []),
         *(score_table(scores, *kind, images) for kind in PREDICTORS for images in study.images),
         rank_table(scores),
     ]
     tables = [table for table in tables if table.lines]
-    text = reading(study, scores, made, found)
+    text = reading(study, params.cuts, made, found)
     context.refuse_edited()
     write_json(FOLDER / "summary.json", summarise(scores, made))
     write_text(FOLDER / "clusters.csv", scores_csv(scores))
     write_text(FOLDER / "clusters.md", "\n".join(["# Clusters", text, *map(markdown, tables)]))
     write_text(FOLDER / "clusters.tex", "\n".join(map(latex, tables)))
-    for name, figure in drawn(study, scores, made, found, points):
+    for name, figure in drawn(study, params.cuts, scores, made, found, points):
         figures.save(figure, FOLDER / name)
 
 
@@ -110,6 +113,7 @@ def read_points(path: Path) -> dict[tuple[str, str], list[tuple[str, float, floa
 
 def drawn(
     study: Clusters,
+    cuts: Cuts,
     scores: ClusterScores,
     made: Sequence[Prediction],
     found: Accuracies,
@@ -119,7 +123,7 @@ def drawn(
     method, metric = PREDICTORS["agglomerative" not in study.methods]
     yield "box", cluster_figures.boxes(scores, method, metric)
     if made:
-        yield "predict", cluster_figures.predicted(made, study.pair, found.n)
+        yield "predict", cluster_figures.predicted(made, study.pair, found.n, TESTED[cuts.test_on])
     else:
         yield "predict", figures.nothing("no FR accuracies of three layers: run cuts@fr")
     if points:
@@ -132,49 +136,64 @@ def drawn(
 # --- text and tables ---------------------------------------------------------------------------
 
 
-def reading(
-    study: Clusters, scores: ClusterScores, made: Sequence[Prediction], found: Accuracies
-) -> str:
+def reading(study: Clusters, cuts: Cuts, made: Sequence[Prediction], found: Accuracies) -> str:
     """How to read the tables: what was clustered, n, what an interval is over, what was found."""
     limits = ", ".join("all" if limit == 0 else f"at most {limit}" for limit in study.num_samples)
-    faults = {
-        "count_diagonal": "pairs of an image with itself count as found",
-        "inverse_assignment": "cluster accuracy reads the assignment backwards",
-        "channel_in_scores": "best and mean run over channel ids, as hundredths, and scores",
+    target = f"images of {study.dataset} classes {', '.join(map(str, sorted(study.classes)))}"
+    sets = {
+        "finetune": f"on {target} (target), which it has never seen",
+        "pretrain": "on the images it was pretrained on (source)",
     }
-    on = [meaning for name, meaning in faults.items() if getattr(study, name)]
+    principal = f", {study.pca} principal directions" if study.pca else ""
+    methods = {
+        "agglomerative": "agglomerative clusters (cosine distance, average linkage) of each "
+        "channel's mean over space, which forgets where in the image something is",
+        "kmeans": f"K-means of each channel's pixels by itself ({limits} images of a subset"
+        f"{principal}), its best and its mean channel",
+    }
+    ran = [told for name, told in methods.items() if name in study.methods]
+    chosen = (
+        " The best of many channels is biased upwards: it was chosen by the labels that it is "
+        "scored with."
+    )
+    on = [told for key, (of, told) in FAULTS.items() if getattr(study, key) and of in study.methods]
     return (
-        f"\nPreset {study.preset}, pair {study.pair}: layers of {study.pretrained} on images of "
-        f"{study.dataset} classes {', '.join(map(str, sorted(study.classes)))} (target), which it "
-        "has never seen, and on the images it was pretrained on (source). Outputs are taken before "
-        "the activation. Two scores: agglomerative clusters (cosine distance, average linkage) of "
-        "each channel's mean over space, which forgets where in the image something is; and "
-        f"K-means of each channel's pixels by itself ({limits} images of a subset"
-        + (f", {study.pca} principal directions" if study.pca else "")
-        + "), its best and its mean channel. As many clusters as classes. The best of many "
-        "channels is biased upwards: it was chosen by the labels that it is scored with.\n\n"
+        f"\nPreset {study.preset}, pair {study.pair}: layers of {study.pretrained} "
+        f"{', and '.join(told for name, told in sets.items() if name in study.images)}. Outputs "
+        f"are taken before the activation. {'Two scores' if len(ran) > 1 else 'Scored'}: "
+        f"{'; and '.join(ran)}. As many clusters as classes."
+        f"{chosen if 'kmeans' in study.methods else ''}\n\n"
         "Scores are adjusted Rand indices: 1 where clusters are the classes, 0 what chance gives. "
         "Square brackets: 95 % Student t interval over repeats, each another subset of the same "
         "training images (at 100 % nearly the same ones); the one network and the classes stay "
         "the same, so no interval speaks for other networks or other classes.\n"
         + (f"\nAs published, {'; '.join(on)}.\n" if on else "")
         + "\n"
-        + (answer(made, found) if made else NO_ANSWER.format(pair=study.pair))
+        + (answer(made, found, cuts) if made else NO_ANSWER.format(pair=study.pair))
         + "\n"
     )
 
 
+FAULTS = {  # parameter: method whose score it changes, what it does
+    "count_diagonal": ("agglomerative", "pairs of an image with itself count as found"),
+    "inverse_assignment": ("agglomerative", "cluster accuracy reads the assignment backwards"),
+    "channel_in_scores": (
+        "kmeans",
+        "best and mean run over channel ids, as hundredths, and scores",
+    ),
+}
 NO_ANSWER = (
     "No comparison with accuracies: the cut study has no rows of setting fr for pair {pair} with "
     "these fractions and three or more cuts. `dvc repro cuts@fr` makes them."
 )
 
 
-def answer(made: Sequence[Prediction], found: Accuracies) -> str:
+def answer(made: Sequence[Prediction], found: Accuracies, cuts: Cuts) -> str:
     """Does clustering predict the best cut? What these rows say, and what they cannot say."""
     p_holm = holm([each.p for each in made])
     ordered = sum(p < 0.05 for p in p_holm)
     layers = len(made[0].layers)
+    other = " (not, as in the cut study's report, on those it tests on)"
     told = []
     for kind in PREDICTORS:
         if any((each.method, each.metric) == kind for each in made):
@@ -187,7 +206,8 @@ def answer(made: Sequence[Prediction], found: Accuracies) -> str:
     return (
         "Does clustering predict the best cut? A score's cut is the one that keeps the layer with "
         "the highest median score last; the best cut, of those that keep a layer, has the highest "
-        f"mean FR accuracy on validation images, accuracy is on {found.n} test images. "
+        f"mean FR accuracy on validation images{other if cuts.best_by == 'test' else ''}, "
+        f"accuracy is on {found.n} {TESTED[cuts.test_on]}. "
         f"{'. '.join(told)}. The order of the layers agrees with that of the accuracies beyond "
         f"chance in {ordered} of {len(made)} "
         f"cases (exact permutation test over {layers} layers, p below 0.05 after Holm's "
@@ -197,8 +217,8 @@ def answer(made: Sequence[Prediction], found: Accuracies) -> str:
     )
 
 
-def prediction_table(made: Sequence[Prediction]) -> Table:
-    """Each score against the accuracies, by fraction."""
+def prediction_table(made: Sequence[Prediction], measured: str) -> Table:
+    """Each score against the accuracies, by fraction; `measured` is what these are."""
     lines = []
     for each, p in zip(made, holm([each.p for each in made]), strict=True):
         rho = each.correlation
@@ -220,7 +240,7 @@ def prediction_table(made: Sequence[Prediction]) -> Table:
     header = ["score", "data", "repeats", "layers", "rank correlation", "p", "p (Holm)"]
     header += ["best layer", "best cut", "accuracy lost", "lost by a random layer"]
     return Table(
-        "Median score of a layer against mean FR test accuracy of the cut that keeps it last; "
+        f"Median score of a layer against mean FR {measured} of the cut that keeps it last; "
         "brackets: 95 % over repeats (bootstrap; Student t for accuracies, in points).",
         header,
         lines,
