@@ -128,6 +128,14 @@ def test_a_pair_that_was_never_published_stands_alone(tmp_path: Path, theirs: li
     assert "| no released rows | not run |" in (tmp_path / "verdicts.md").read_text()
 
 
+def test_scratch_with_draws_of_its_own_is_not_asked_to_equal_cut_0(
+    ours: list[Row], theirs: list[Row], tmp_path: Path
+) -> None:
+    for seeding in ("repeat", "purpose"):
+        write(tmp_path, ours, theirs, seeding=seeding)
+        assert ("T10" in (tmp_path / "verdicts.md").read_text()) == (seeding == "repeat")
+
+
 def test_refuses_rows_without_the_study(tmp_path: Path, theirs: list[Row]) -> None:
     with pytest.raises(DataError, match="expected rows of the cut study to compare, got none"):
         write(tmp_path, [], theirs)

@@ -233,6 +233,14 @@ def test_released_data_decide_each_claim_as_the_originals_notes_do(
     assert {verdict.claim for verdict in decided.values()} == set(CLAIMS)
 
 
+def test_the_seed_eras_fractions_all_count_where_every_cut_was_released(
+    decided: dict[tuple[str, str], Verdict],
+) -> None:
+    for pair, runs in (("mnist-seed-era", 155), ("fashion-mnist-seed-era", 175)):
+        assert "at 80 %, n = 5" in decided["T4", pair].reason
+        assert decided["T10", pair].test.startswith(f"equality of {runs} runs")
+
+
 @pytest.mark.parametrize("pair", published.PAIRS)
 def test_recomputed_figures_are_the_published_ones(
     decided: dict[tuple[str, str], Verdict], pair: str

@@ -20,6 +20,7 @@ from carryover.models import encoders
 from carryover.models.encoders import Encoder, features
 from carryover.models.features import Feature
 from carryover.models.prompts import class_prompts
+from carryover.models.weights import digest, load_, read
 from conftest import Checkout
 from tiny_clip import clip
 
@@ -66,7 +67,11 @@ def loaded(pretrained: Checkout, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def load(source: str, weights: str | None = None) -> Encoder:
         asked.append((source, weights))
-        return clip()
+        found = clip()
+        if weights and Path(weights).suffix == ".safetensors":
+            load_(found.model, read(Path(weights)).tensors, weights)
+            found = dataclasses.replace(found, weights=digest(found.model.state_dict(), weights))
+        return found
 
     monkeypatch.setattr(encoders, "load", load)
     return asked

@@ -135,9 +135,12 @@ def test_the_command_writes_the_rows_of_the_parameters_alone(tiny: Checkout) -> 
     absent = tiny.run("export-original", "cuts", "out")
     assert absent.returncode == 2
     assert "expected rows in reports/cuts/runs/*/rows.jsonl, found none" in absent.stderr
-    stage = STAGES["cuts"]
-    digest = reader.digest_of(reader.load(tiny.params), *stage.sections, without=stage.grid)
-    rows = [replace(row, params=digest) for row in our_rows()]
+    values = reader.load(tiny.params)
+    made_from = {
+        name: reader.digest_of(values, *STAGES[name].sections, without=STAGES[name].grid)
+        for name in ("cuts", "clusters")
+    }
+    rows = [replace(row, params=made_from[row.study]) for row in our_rows()]
     for study in ("cuts", "clusters"):
         item = "fr" if study == "cuts" else "all"
         path = tiny.root / "reports" / study / "runs" / item / "rows.jsonl"
@@ -149,8 +152,13 @@ def test_the_command_writes_the_rows_of_the_parameters_alone(tiny: Checkout) -> 
         "out/ari_scores_pretrained.json",
     ]
     assert json.loads((tiny.root / "out" / "cuts_regular_classes_FR.json").read_text())[1]["lr"]
-    tiny.edit(**{"cuts.lr": 0.01})
-    stale = tiny.run("export-original", "cuts", "out")
-    assert stale.returncode == 2
-    assert "expected rows of the parameters in params.yaml, got fr of others" in stale.stderr
+    for key, value, said in (
+        ("clusters.count_diagonal", True, "clusters all"),
+        ("cuts.lr", 0.01, "cuts fr"),
+    ):
+        tiny.edit(**{key: value})
+        stale = tiny.run("export-original", "cuts", "out")
+        assert stale.returncode == 2
+        assert f"rows of the parameters in params.yaml, got {said} of others" in stale.stderr
+        tiny.edit(**{"clusters.count_diagonal": False})
     assert tiny.run("export-original", "sequence", "out").returncode == 2

@@ -161,6 +161,29 @@ def test_where_results_were_released_both_are_compared(checkout: Checkout) -> No
     assert (folder / "fr-both.svg").stat().st_size > 10_000
 
 
+def test_kept_clusters_are_judged_with_the_cuts_of_their_pair(checkout: Checkout) -> None:
+    shutil.copytree(REPOSITORY / "claims", "claims")
+    write("published")
+    write("published", "baseline")
+    (folder,) = keep("published")
+    assert "T8" not in (folder / "verdicts.md").read_text()
+    values = presets.tree("published")
+    row = rows("published", "all", range(1))[0]
+    cell = {"pair": "mnist", "fraction": 0.01, "repeat": 0, "layer": "conv0", "images": "finetune"}
+    found = replace(
+        row,
+        study="clusters",
+        cell=cell | {"method": "agglomerative"},
+        metric="ari",
+        params=reader.digest_of(
+            values, *STAGES["clusters"].sections, without=STAGES["clusters"].grid
+        ),
+    )
+    write_rows(Path("reports/clusters/runs/all/rows.jsonl"), [found])
+    keep("published")
+    assert "| T8* | mnist |" in (folder / "verdicts.md").read_text()
+
+
 def test_rows_of_another_preset_are_not_kept(checkout: Checkout) -> None:
     write("mini")
     write("published", "ft")

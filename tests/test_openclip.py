@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -14,6 +15,7 @@ from open_clip import factory, pretrained
 from safetensors.torch import save_file
 from torch import Tensor
 
+from carryover import zeroshot
 from carryover.errors import ConfigError, DataError
 from carryover.models import openclip, saved, weights
 from carryover.models.encoders import Encoder, Feature, features, load
@@ -295,6 +297,16 @@ def test_weights_known_to_need_quickgelu_are_refused_without_it(
         r"use open-clip:tiny-quickgelu",
     ):
         load("open-clip:tiny", write(tmp_path, state()), base=tmp_path)
+
+
+def test_zero_shot_with_weights_of_a_file_refuses_another_activation_too(tmp_path: Path) -> None:
+    file = tmp_path / "c.safetensors"
+    save_file(state(), file, {"quickgelu": "true"})
+    params: Any = SimpleNamespace(encoders={})
+    with pytest.raises(ConfigError, match="use open-clip:tiny-quickgelu"):
+        zeroshot.load(params, "open-clip:tiny", file)
+    found = zeroshot.load(params, "open-clip:tiny-quickgelu", file).encoder
+    assert found.weights == load("open-clip:tiny-quickgelu", "c.safetensors", base=tmp_path).weights
 
 
 def test_weights_known_to_need_gelu_are_refused_with_quickgelu(tmp_path: Path) -> None:

@@ -86,6 +86,14 @@ def test_adapted_weights_score_as_inside_training_and_leave_no_embeddings(
     assert model.encoder.weights != clip().weights
 
 
+def test_weights_that_are_not_finite_are_refused(loaded: list[Any], tmp_path: Path) -> None:
+    file = tmp_path / "adapted.safetensors"
+    state = adapted(file).state_dict()
+    save_file(state | {"visual.proj": state["visual.proj"] * float("nan")}, file)
+    with pytest.raises(DataError, match=r"finite weights, got visual\.proj with nan or inf; take"):
+        zeroshot.load(params(), "tiny", file)
+
+
 def test_a_set_without_prompts_of_its_own_says_so() -> None:
     score = zeroshot.Score("mine", 0.5, 1.0, 0.5, 10, True)
     assert score.line() == (

@@ -41,13 +41,16 @@ def export(study: str, folder: Path) -> list[Path]:
         )
     rows = [row for path in (*paths, *Path().glob(others)) for row in read_rows(path)]
     params = config.read(PARAMS)
-    stage = STAGES[study]
-    digest = reader.digest_of(reader.load(PARAMS), *stage.sections, without=stage.grid)
+    values = reader.load(PARAMS)
+    made_from = {
+        name: reader.digest_of(values, *STAGES[name].sections, without=STAGES[name].grid)
+        for name in {row.study for row in rows}
+    }
     for row in rows:
-        if row.study == study and row.params != digest:
+        if row.params != made_from[row.study]:
             raise DataError(
-                f"export-original: expected rows of the parameters in {PARAMS}, got {row.item} of "
-                f"others; run `carryover reproduce {study}` first"
+                f"export-original: expected rows of the parameters in {PARAMS}, got "
+                f"{row.study} {row.item} of others; run `carryover reproduce {row.study}` first"
             )
     return write_original(rows, parameters(params), folder)
 
@@ -75,7 +78,7 @@ def parameters(params: Params) -> Element:
         "lr_fine_tune_reinit": study.lr,
         "lr_fine_tune_no_reinit": study.lr_kept,
         "num_train": study.epochs,
-        "early_stop_patience": study.patience,
+        **({"early_stop_patience": study.patience} if study.patience else {}),  # missing: never
         "save_best": False,
         "save_checkpoints": False,
         "is_cnn": True,

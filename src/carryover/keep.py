@@ -62,13 +62,13 @@ def keep(name: str) -> list[Path]:
     for study in studies:
         ours = {path: new for path, new in rows.items() if path.parents[2].name == study}
         folder = _folder(study, next(iter(ours.values())), values, name)
-        here = [row for path in sorted(folder.glob("runs/*/rows.jsonl")) for row in read_rows(path)]
+        here = _kept_rows(folder)
         _keep_report(folder, REPORTS / study, list(ours), len(here) == sum(map(len, ours.values())))
         for network in _networks(study, values):
             for path in (MODELS / network).glob("*.*"):
                 write_bytes(folder / network / path.name, path.read_bytes())
-        if study == "cuts":
-            _compare(folder, here, values)
+        if study in ("cuts", "clusters"):
+            _compare(folder.parents[1] / "cuts" / folder.name, values)
         if study == "continual":
             for path in ours:
                 join_drawn(folder / "runs" / path.parent.name / DRAWN, path.with_name(DRAWN))
@@ -85,6 +85,10 @@ def _folder(study: str, rows: list[Row], values: dict[str, Any], name: str) -> P
     if not within and _made_with(values, study) != _made_with(presets.tree(base), study):
         within = variant
     return RESULTS / rows[0].preset / study / str(within)
+
+
+def _kept_rows(folder: Path) -> list[Row]:
+    return [row for path in sorted(folder.glob("runs/*/rows.jsonl")) for row in read_rows(path)]
 
 
 def _made_with(values: dict[str, Any], study: str) -> str:
@@ -183,9 +187,13 @@ def _newest(paths: list[Path]) -> int:
     return max(path.stat().st_mtime_ns for path in paths)
 
 
-def _compare(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
-    """Ours and theirs: table, verdicts and a figure a setting."""
-    if not (RELEASED / "cuts.csv").exists():
+def _compare(folder: Path, values: dict[str, Any]) -> None:
+    """Kept rows of a pair's cut study and the released ones: table, verdicts, a figure a setting.
+
+    Verdicts take the pair's kept clusters too.
+    """
+    ours, of_layers = _kept_rows(folder), _kept_rows(folder.parents[1] / "clusters" / folder.name)
+    if not ours or not (RELEASED / "cuts.csv").exists():
         return
     pair = ours[0].cell["pair"]
     theirs = [row for row in released.rows(RELEASED / "cuts.csv") if row.cell["pair"] == pair]
@@ -195,10 +203,11 @@ def _compare(folder: Path, ours: list[Row], values: dict[str, Any]) -> None:
     settings = sorted({row.item for row in theirs})
     comparison.write(
         folder,
-        ours,
+        [*ours, *of_layers],
         [*theirs, *(row for row in clusters if row.cell["pair"] == pair)],
         not_run=cost.not_run(values, presets.tree("published"), ours, settings),
         tested_on=values["cuts"]["test_on"],
+        seeding=values["cuts"]["seeding"],
     )
     for setting in settings:
         if setting == "baseline" or setting not in {row.item for row in ours}:

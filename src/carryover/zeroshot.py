@@ -82,11 +82,12 @@ def load(params: Params, name: str, file: Path | None = None) -> Model:
     """An encoder of ``params.yaml`` or a source, with the weights of a file where one is given.
 
     Args:
-        file: state of the whole model, or a checkpoint of a study, which has what differs from
-            the encoder's own.
+        file: state of the whole model (of open_clip's as an encoder's ``weights``), or a
+            checkpoint of a study, which has what differs from the encoder's own.
     Raises:
-        ConfigError: an unknown encoder, or one without text.
-        DataError: weights of another network, or a checkpoint of another start or without text.
+        ConfigError: an unknown encoder, one without text, or weights of another activation.
+        DataError: weights of another network or not finite, or a checkpoint of another start or
+            without text.
     """
     entry = params.encoders.get(name)
     if entry is None and ":" not in name:
@@ -94,16 +95,36 @@ def load(params: Params, name: str, file: Path | None = None) -> Model:
             f"encoder: expected one of {listed(params.encoders)}, or a source such as "
             f"open-clip:ViT-B-32, got {name!r}; `carryover encoders` has them all"
         )
-    encoder = prepared(entry) if entry else encoders.load(name)
+    own = None  # weights that open_clip's loader takes
+    if file is not None and (entry.source if entry else name).startswith("open-clip:"):
+        own = None if _is_checkpoint(file) else str(file.resolve())
+    if entry:
+        encoder = prepared(replace(entry, weights=own or entry.weights))
+    else:
+        encoder = encoders.load(name, own)
     if encoder.text is None:
         raise ConfigError(f"encoder: expected one with text, {name} has none; name a CLIP")
     if file is not None:
-        encoder = _with_weights(encoder, file)
+        encoder = encoder if own else _with_weights(encoder, file)
+        _refuse_not_finite(encoder, file)
     device = run.device(run.chosen_device())
     encoder.model.to(device)
     precision: Precision = entry.precision if entry else "float32"
     batch_size = entry.batch_size if entry else BATCH
     return Model(encoder, precision, batch_size, device, file is not None)
+
+
+def _is_checkpoint(file: Path) -> bool:
+    return not file.is_dir() and checkpoints.ABOUT in weights.read(file).metadata
+
+
+def _refuse_not_finite(encoder: Encoder, file: Path) -> None:
+    for name, tensor in encoder.model.state_dict().items():
+        if not bool(tensor.isfinite().all()):
+            raise DataError(
+                f"{file}: expected finite weights, got {name} with nan or inf; take those of "
+                "before the training diverged"
+            )
 
 
 def _with_weights(encoder: Encoder, file: Path) -> Encoder:

@@ -12,6 +12,12 @@ PAIRS = (
     *("mnist-to-fashion-mnist", "fashion-mnist-to-mnist"),
 )
 FRACTIONS = (0.001, 0.01, 0.1, 0.5, 1.0)
+_TEN = (0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0)
+FRACTIONS_OF = {  # at which all cuts of FR were released
+    **dict.fromkeys(PAIRS, FRACTIONS),
+    "mnist-seed-era": tuple(f for f in _TEN if f != 0.05),  # cut 0 is missing there
+    "fashion-mnist-seed-era": _TEN,
+}
 CUTS = {  # of FR; two of the seed era's pairs beside the final state's
     **{pair: tuple(range(7)) for pair in PAIRS},
     "mnist-seed-era": tuple(range(4)),

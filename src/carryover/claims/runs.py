@@ -73,8 +73,8 @@ class Runs:
 
     def fractions(self, pair: str) -> list[float]:
         """Fractions of the training images: the published ones, or those of an own pair."""
-        if pair in published.CUTS:
-            return list(published.FRACTIONS)
+        if pair in published.FRACTIONS_OF:
+            return list(published.FRACTIONS_OF[pair])
         found = {key.fraction for key in self.test if key.pair == pair}
         return sorted(found)
 

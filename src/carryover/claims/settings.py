@@ -242,8 +242,9 @@ def reset_all_is_baseline(runs: Runs, pair: str) -> Finding:
         (Key(pair, "fr", fraction, 0), Key(pair, "baseline", fraction, BASELINE_CUT))
         for fraction in runs.fractions(pair)
     ]
-    what = "FR at cut 0 and the baseline (equal only where a repeat seeds both alike)"
-    return _same(runs, keys, what)
+    copied = "" if runs.released else ", where the stage takes it from FR; tests train both"
+    alike = f"equal only where a repeat seeds both alike{copied}"
+    return _same(runs, keys, f"FR at cut 0 and the baseline ({alike})")
 
 
 def all_frozen_is_one(runs: Runs, pair: str) -> Finding:
@@ -265,7 +266,6 @@ def _same(runs: Runs, keys: Pairs, what: str) -> Finding:
     runs.need([key for both in keys for key in both])
     equal, total = _equal(runs.test, keys)
     trained, _ = _equal(runs.train, keys)
-    found = equal / total
     notes = [f"{what}: test accuracies of {equal} of {total} runs equal, train of {trained}"]
     images = sorted({runs.test[key].n for both in keys for key in both})
     if len(images) > 1:
@@ -278,7 +278,7 @@ def _same(runs: Runs, keys: Pairs, what: str) -> Finding:
                 f"{both[0].setting} minus {both[1].setting} at {share(both[0].fraction)} {off}"
             )
     return Finding(
-        Interval(found, found, found),
+        Interval(equal / total, equal / total, equal / total),
         equal == trained == total,
         True,
         f"equality of {total} runs",

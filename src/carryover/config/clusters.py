@@ -10,6 +10,7 @@ from carryover.config.reader import at_least, between, distinct, each_slug
 from carryover.errors import listed
 
 Method = Literal["agglomerative", "kmeans"]
+LEAST_MAPPED = 5  # images
 ImageSet = Literal["pretrain", "finetune"]
 
 
@@ -46,8 +47,18 @@ class Clusters:
             found += distinct(getattr(self, name) or (), name)
         found += shares(self.fractions, self.repeats)
         for i, samples in enumerate(self.num_samples):
+            if 0 < samples < 2 * len(self.classes):
+                found.append(
+                    f"num_samples[{i}]: expected 0, for all, or at least {2 * len(self.classes)}, "
+                    f"two an own class, got {samples}"
+                )
             found += at_least(samples, f"num_samples[{i}]", 0)
         found += at_least(self.pca, "pca", 0) + at_least(self.tsne_images, "tsne_images", 0)
+        if 0 < self.tsne_images < LEAST_MAPPED:
+            found.append(
+                f"tsne_images: expected 0 or at least {LEAST_MAPPED}, which t-SNE can place, got "
+                f"{self.tsne_images}"
+            )
         convolutions = [name for name in self.layers or ("conv",) if name.startswith("conv")]
         if "agglomerative" in self.methods and not convolutions:
             found.append(
