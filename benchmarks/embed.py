@@ -174,8 +174,8 @@ def on_gpu(count: int) -> dict[str, Any]:
 def main() -> None:
     """Time all of it in turns and write ``reports/bench/embed.json``."""
     parser = turns.parser(__doc__, "not used: the images are noise")
-    parser.add_argument("--images", type=int, default=8, help="images of a turn")
-    parser.add_argument("--batch", type=int, default=4, help="of the bank and the bare network")
+    parser.add_argument("--images", type=int, default=64, help="images of a turn")
+    parser.add_argument("--batch", type=int, default=8, help="of the bank and the bare network")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of all three")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
