@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,12 @@ def test_a_final_file_comes_back_equal(path: Path, tmp_path: Path) -> None:
 def test_our_parameters_have_every_key_of_a_released_file() -> None:
     released = json.loads((PUBLISHED / "final" / "CIFAR" / FT).read_text())[0]
     flags = {"freeze", "reinit", "truncate"}
-    assert released.keys() - flags - parameters(config.read(TINY)).keys() == {"width"}  # an old key
+    ours = config.read(TINY)
+    never = parameters(replace(ours, cuts=replace(ours.cuts, patience=0)))
+    assert released.keys() - flags - never.keys() == {"width", "early_stop_patience"}
+    stopping = parameters(replace(ours, cuts=replace(ours.cuts, patience=5)))
+    assert stopping["early_stop_patience"] == 5
+    assert released.keys() - flags - stopping.keys() == {"width"}  # an old key
 
 
 FT = "cuts_regular_classes_FT.json"
