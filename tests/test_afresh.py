@@ -155,6 +155,7 @@ def test_a_stopped_fresh_run_does_not_repeat_a_stage(tiny: Checkout) -> None:
     again = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
     assert f"going on with a run that was stopped: {left} stages are left" in again.stderr
     assert ran(again.stderr) == order[-left:]
+    assert f"\nstage {4 - left} of " in again.stderr  # those before it are counted
     assert {n: c for n, c in tiny.files().items() if not n.startswith(".")} == {
         n: c for n, c in made.items() if not n.startswith(".")
     }

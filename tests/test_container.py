@@ -509,7 +509,7 @@ def test_image_stops_in_seconds_and_goes_on_where_it_stopped(engine: Engine) -> 
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         said = [process.stderr.readline()]
-        while not said[-1].startswith("stage 1 of"):
+        while not said[-1].startswith("stage 2 of"):
             assert said[-1], said
             said.append(process.stderr.readline())
         docker("stop", "--time", "60", name)

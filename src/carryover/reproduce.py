@@ -27,6 +27,7 @@ from carryover.scratch import alone
 from carryover.stages import PARAMS, REPORTS, expanded, in_dvc
 
 STARTS = "Running stage '"  # how DVC announces a stage
+SKIPS = "didn't change, skipping"  # and one that need not run again
 BUSY = ("Unable to acquire lock", "is busy, it is being blocked")  # DVC's words
 GRACE_SECONDS = 10.0  # between asking DVC to stop and killing it
 
@@ -202,7 +203,7 @@ def _follow(process: subprocess.Popen[str], total: int, counted: Path) -> list[s
         TimeElapsedColumn(),
     )
     tail: list[str] = []
-    done = -1
+    seen = 0  # stages that run, ran or need not run again
     ended = threading.Event()
     bars = Progress(*columns, console=console, disable=run.quiet() or not console.is_terminal)
     with bars:
@@ -222,18 +223,21 @@ def _follow(process: subprocess.Popen[str], total: int, counted: Path) -> list[s
         assert process.stdout
         for line in process.stdout:
             tail = [*tail[-60:], line]
+            if SKIPS in line:
+                seen += 1
+                bars.update(stages, completed=seen)
             if line.startswith(STARTS):
-                done += 1
+                seen += 1
                 name = line.removeprefix(STARTS).split("'")[0]
                 counted.unlink(missing_ok=True)
                 bars.update(inside, description=name, visible=False)
-                bars.update(stages, completed=done)
+                bars.update(stages, completed=seen - 1)
                 if not console.is_terminal and not run.quiet():
                     of = f" of {total}" if total else ""
-                    console.print(f"stage {done + 1}{of}: {name}", highlight=False)
+                    console.print(f"stage {seen}{of}: {name}", highlight=False)
         ended.set()
         watcher.join()
-        bars.update(stages, completed=total or done + 1)
+        bars.update(stages, completed=total or seen)
         bars.update(inside, visible=False)
     return tail
 
