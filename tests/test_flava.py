@@ -211,3 +211,43 @@ def test_a_folder_without_the_files_is_one_sentence(folder: Path, tmp_path: Path
     (folder / "model.safetensors").unlink()
     with pytest.raises(DataError, match=r"expected model\.safetensors or pytorch_model\.bin"):
         load("flava", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("config.json", "[1, 2]", r"config\.json: expected JSON with names and values, got list"),
+        ("config.json", "[" * 100_000, r"config\.json: expected JSON, cannot read it"),
+        ("config.json", '{"image_config": 3}', r"flava: expected flava .*cannot make it of what"),
+        ("config.json", '{"projection_dim": "wide"}', "flava: expected flava .*cannot make it"),
+        ("preprocessor_config.json", "{", r"preprocessor_config\.json: expected JSON, cannot"),
+        ("preprocessor_config.json", '{"image_mean": 0.5}', "flava: expected flava .*cannot make"),
+        ("model.safetensors.index.json", "{}", "flava: expected flava .*KeyError: 'weight_map'"),
+        ("model.safetensors.index.json", '{"weight_map": []}', "flava: expected flava .*cannot"),
+        ("tokenizer.json", "{}", "flava: expected flava .*cannot make it of what is there"),
+    ],
+)
+def test_a_damaged_file_beside_the_weights_is_named(
+    folder: Path, file: str, content: str, said: str
+) -> None:
+    (folder / file).write_text(content)
+    with pytest.raises(DataError, match=said):
+        load("flava", "flava", base=folder.parent)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"image_std": [0.5, 0.0, 0.5]}, r"deviations above 0, got \[0\.5, 0\.5, 0\.5\] and \["),
+        ({"image_mean": [float("nan")] * 3}, r"expected three finite means .* got \[nan, nan"),
+        ({"image_mean": [0.5], "image_std": [0.5]}, r"expected three finite means"),
+        ({"image_mean": ["a", "b", "c"]}, r"expected three finite means"),
+    ],
+)
+def test_preprocessing_that_no_image_survives_is_refused(
+    folder: Path, fields: dict[str, Any], said: str
+) -> None:
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    with pytest.raises(DataError, match=rf"flava: expected flava .*{said}"):
+        load("flava", "flava", base=folder.parent)

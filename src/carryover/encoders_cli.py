@@ -13,10 +13,9 @@ from carryover.adapt.ogd import Scope
 from carryover.config import params as config
 from carryover.config.encoders import EncoderEntry
 from carryover.errors import ConfigError, DataError, pick
-from carryover.models import archives
-from carryover.models.encoders import RANDOM_SEED, SOURCES, Encoder, load
+from carryover.models import archives, openclip
+from carryover.models.encoders import OWN, RANDOM_SEED, SOURCES, Encoder, load
 from carryover.models.layers import parameter_kinds
-from carryover.models.pretrained import FOLDER
 from carryover.models.simclr import RESNETS
 from carryover.models.vision import TORCHVISION
 from carryover.stages import PARAMS
@@ -26,11 +25,9 @@ SCOPES: dict[str, Scope] = {"joint": "joint", "tensor": "tensor"}
 
 def table(base: Path = Path()) -> str:
     """Every family of encoders with the formats of its weights, and the names it takes."""
-    import open_clip
-
-    own = sorted(path.parent.name for path in (base / FOLDER).glob("*/card.json"))
+    own = sorted(path.parent.name for path in (base / OWN).glob("*/card.json"))
     names = {
-        "open-clip": f"{len(open_clip.list_models())} architectures, ViT-B-32 and RN50x16 among "
+        "open-clip": f"{len(openclip.architectures())} architectures, ViT-B-32 and RN50x16 among "
         "them; -quickgelu behind a name for OpenAI's weights",
         "timm": "any model of timm",
         "torchvision": ", ".join(TORCHVISION),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from carryover.errors import ConfigError
 
 WIDTHS = (16, 32, 64)
+MOST = 200  # blocks a stage: the deepest network of the paper has 1202 layers
 
 
 class Block(nn.Module):
@@ -47,9 +48,10 @@ class CifarResNet(nn.Module):
     def __init__(self, depth: int, classes: int) -> None:
         super().__init__()
         blocks, rest = divmod(depth - 2, 6)
-        if rest or blocks < 1:
+        if rest or not 1 <= blocks <= MOST:
             raise ConfigError(
-                f"cifar-resnet: expected a depth of 6 n + 2 (20, 32, 44, 56, 110), got {depth}"
+                "cifar-resnet: expected a depth of 6 n + 2 (20, 32, 44, 56, 110) up to "
+                f"{6 * MOST + 2}, got {depth}"
             )
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])

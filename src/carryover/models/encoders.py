@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from carryover.errors import ConfigError, pick
+from carryover.errors import ConfigError, DataError, KitError, of_machine, pick
 from carryover.models.depth import depth_of
 from carryover.models.features import Feature, Kind, check, kinds, read
 from carryover.models.layers import parameter_groups
@@ -19,6 +19,8 @@ from carryover.models.preprocess import Preprocess
 from carryover.models.weights import digest
 
 RANDOM_SEED = 0  # of weights that come from no file
+OWN = Path("data/models")  # folder of the networks that the pipeline trained
+SAID = 200  # letters of a library's message
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,16 +111,40 @@ def load(
         download: whether a tag that is not in open_clip's cache may be fetched.
     Raises:
         ConfigError: an unknown source, architecture or tag.
-        DataError: weights that cannot be read or are not of this architecture.
+        DataError: weights, or files beside them, that cannot be read or are not of this
+            architecture.
     """
-    family, _, name = source.partition(":")
-    known = pick(SOURCES, family, "encoder")
-    if bool(name) != bool(known.argument):
+    family, name = parsed(source, "encoder")
+    known, wanted = SOURCES[family], Wanted(source, name, weights, base, download)
+    files = wanted.path or (base / OWN / name if family == "pretrain" else None)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(RANDOM_SEED)
+            return known.build(wanted)
+    except (KitError, MemoryError):
+        raise
+    except Exception as error:  # libraries raise any kind for what they find in a file
+        if files is None or (isinstance(error, OSError) and of_machine(error)):
+            raise
+        said = (str(error).splitlines() or [""])[0][:SAID]
+        raise DataError(
+            f"{files}: expected {source} ({known.formats}), cannot make it of what is there "
+            f"({type(error).__name__}: {said}); fetch or make it again"
+        ) from error
+
+
+def parsed(source: str, path: str) -> tuple[str, str]:
+    """Family and name of a source.
+
+    Raises:
+        ConfigError: an unknown family, or one with a name that takes none, or without.
+    """
+    family, colon, name = source.partition(":")
+    known = pick(SOURCES, family, path)
+    if bool(colon) != bool(known.argument) or bool(name) != bool(known.argument):
         form = f"{family}:{known.argument}" if known.argument else family
-        raise ConfigError(f"encoder: expected {form}, got {source!r}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
-        return known.build(Wanted(source, name, weights, base, download))
+        raise ConfigError(f"{path}: expected {form}, got {source!r}")
+    return family, name
 
 
 def features(

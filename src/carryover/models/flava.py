@@ -6,7 +6,6 @@ hidden state, after the final norm: neither the pooler nor the projection.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from carryover.models import nano, preprocess, saved, weights
 from carryover.models.encoders import Encoder, TextTower, Wanted, assemble
 from carryover.models.flava_pair import encode_text
 
+CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 INDEX = "model.safetensors.index.json"
 VOCABULARY = ("tokenizer.json", "vocab.txt")
@@ -61,7 +61,12 @@ def build(wanted: Wanted) -> Encoder:
 
     folder = _folder(wanted)
     whole = wanted.source == "flava"
-    fields = {} if folder is None else _json(folder / "config.json")
+    if folder is not None and not (folder / CONFIG).is_file():
+        raise DataError(
+            f"{folder / CONFIG}: expected a folder in Hugging Face's layout ({CONFIG}, "
+            f"{WEIGHTS[0]}), found none; see docs/encoders.md"
+        )
+    fields = {} if folder is None else saved.read_fields(folder / CONFIG)
     if whole:
         model: Any = FlavaModel(FlavaConfig.from_dict(fields))
     else:
@@ -131,16 +136,6 @@ def _digest(model: Any, form: list[Any]) -> str:
     return weights.digest(state, form)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: expected a folder in Hugging Face's layout (config.json, "
-            f"{WEIGHTS[0]}), cannot read it ({error}); see docs/encoders.md"
-        ) from error
-
-
 def _tensors(folder: Path, whole: bool) -> dict[str, Tensor]:
     """The model's tensors under its own names, from its checkpoint or that of pretraining.
 
@@ -148,7 +143,7 @@ def _tensors(folder: Path, whole: bool) -> dict[str, Tensor]:
     of its losses beside; old ones hold the counted positions too, which are no weights.
     """
     if (folder / INDEX).exists():
-        files = sorted({folder / name for name in _json(folder / INDEX)["weight_map"].values()})
+        files = sorted({folder / name for name in saved.read_fields(folder / INDEX)["weight_map"].values()})
     else:
         files = [folder / name for name in WEIGHTS if (folder / name).exists()][:1]
     if not files:
@@ -175,7 +170,7 @@ def _preprocess(folder: Path | None, size: int) -> preprocess.Preprocess:
     """
     path = folder / "preprocessor_config.json" if folder is not None else None
     if path is not None and path.exists():
-        found = preprocess.from_hugging_face(_json(path))
+        found = preprocess.from_hugging_face(saved.read_fields(path))
         if found.size != size:
             raise DataError(
                 f"{path}: expected images of {size} pixels, as config.json has it, got "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ FOLDER_FILES = (
     *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"),
     *("open_clip_pytorch_model.bin", "model.safetensors"),
 )
+HUB = "hf_model_name"  # of a text network that is not open_clip's own
 UNUSED = ("visual.", "logit_scale", "logit_bias")  # of the whole state, in embedding a text
 
 
@@ -119,10 +119,11 @@ def _config(architecture: str) -> dict[str, Any]:
     """
     import open_clip
 
-    names = open_clip.list_models()
     plain = architecture.removesuffix(origins.QUICK)
-    known = next((name for name in (architecture, plain) if name in names), None)
+    every = open_clip.list_models()
+    known = next((name for name in (architecture, plain) if name in every), None)
     if known is None:
+        names = architectures()
         near = difflib.get_close_matches(architecture, names, 5, 0.4)
         raise ConfigError(
             f"encoder: expected open-clip:ARCHITECTURE with one of open_clip's {len(names)}, got "
@@ -132,6 +133,14 @@ def _config(architecture: str) -> dict[str, Any]:
     if known != architecture:
         config["quick_gelu"] = True
     return config
+
+
+def architectures() -> list[str]:
+    """Those of open_clip's architectures that `create` takes."""
+    import open_clip
+
+    configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
+    return [name for name, config in configs.items() if HUB not in config["text_cfg"]]
 
 
 def bare(name: str) -> Any:
@@ -153,10 +162,10 @@ def create(config: dict[str, Any], name: str) -> Any:
     from open_clip import CLIP, CoCa, CustomTextCLIP
 
     fields = {key: value for key, value in config.items() if key != "custom_text"}
-    if "hf_model_name" in config["text_cfg"]:
+    if HUB in config["text_cfg"]:
         raise ConfigError(
             f"encoder: expected an architecture whose text network is open_clip's own, got {name} "
-            f"with {config['text_cfg']['hf_model_name']}; take another architecture"
+            f"with {config['text_cfg'][HUB]}; take another architecture"
         )
     if "timm_model_name" in config["vision_cfg"]:  # whose own weights open_clip could fetch
         fields["vision_cfg"] = config["vision_cfg"] | {"timm_model_pretrained": False}
@@ -181,10 +190,7 @@ def _found(wanted: Wanted, architecture: str) -> tuple[Path, dict[str, Any] | No
             raise DataError(f"{path}: expected {' or '.join(FOLDER_FILES)}, found none of them")
         path = files[0]
     beside = path.parent / origins.CONFIG
-    try:
-        config = json.loads(beside.read_text()) if beside.exists() else None
-    except ValueError as error:
-        raise DataError(f"{beside}: expected JSON, cannot read it ({error})") from error
+    config = saved.read_fields(beside) if beside.exists() else None
     return path, config, origins.UNKNOWN
 
 
@@ -244,10 +250,10 @@ def _tokenizer(
         try:
             only = {"local_files_only": True} if hugging_face else {}
             return open_clip.get_tokenizer(name, **only)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # tokenizers raise no other kind for a damaged file
             raise DataError(
                 f"open-clip:{architecture}: expected its tokenizer {hugging_face} in Hugging "
-                "Face's cache, found none; fetch it with `hf download`"
+                "Face's cache, found no whole one; fetch it with `hf download`"
             ) from error
 
     def tokenize(sentences: Sequence[str]) -> Int64[Tensor, "n length"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -44,6 +45,24 @@ class Preprocess:
     shorter: int = 0
     grey: bool = False
     times: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what a file may say and no image survives.
+
+        Raises:
+            ValueError: no size of 1 or more, or not three means and deviations.
+        """
+        if type(self.size) is not int or self.size < 1:
+            raise ValueError(f"preprocessing: expected 1 pixel or more, got size {self.size!r}")
+        numbers = [v for v in (*self.mean, *self.std) if isinstance(v, int | float)]
+        three = len(self.mean) == len(self.std) == 3 and all(map(math.isfinite, numbers))
+        if (self.mean or self.std) and not (
+            three and len(numbers) == 6 and all(v > 0 for v in self.std)
+        ):
+            raise ValueError(
+                "preprocessing: expected three finite means and three deviations above 0, got "
+                f"{list(self.mean)} and {list(self.std)}"
+            )
 
     def __call__(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
         """The encoder's input, on the device of the images."""

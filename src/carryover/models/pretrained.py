@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from carryover.errors import ConfigError, DataError
 from carryover.models import saved, selfsupervised
 from carryover.models.cnn import cnn
-from carryover.models.encoders import Encoder, Wanted, assemble
+from carryover.models.encoders import OWN, Encoder, Wanted, assemble
 from carryover.models.preprocess import Preprocess, from_card
 
-FOLDER = Path("data/models")
 CNN_MEAN, CNN_STD = 0.5, 0.5  # pixels to -1..1, as supervised pretraining has it
 
 
@@ -39,7 +38,7 @@ def build(wanted: Wanted) -> Encoder:
             f"encoder: expected {wanted.source} without weights, got {wanted.weights!r}: "
             "its own are in data/models"
         )
-    folder = wanted.base / FOLDER / wanted.name
+    folder = wanted.base / OWN / wanted.name
     card = saved.read_card(folder)
     if "network" in card:
         return _cnn(wanted, folder, card)

@@ -30,6 +30,26 @@ def save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def read_fields(path: Path) -> dict[str, Any]:
+    """What a JSON file says under its names.
+
+    Raises:
+        DataError: no such file, or not JSON with names.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}: expected JSON, cannot read it ({error}); fetch it again, see docs/encoders.md"
+        ) from error
+    if not isinstance(found, dict):
+        raise DataError(
+            f"{path}: expected JSON with names and values, got {type(found).__name__}; fetch it "
+            "again, see docs/encoders.md"
+        )
+    return found
+
+
 def read_card(folder: Path) -> dict[str, Any]:
     """What a network is, what it was trained on and the digest of its weights.
 

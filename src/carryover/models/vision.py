@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from carryover.errors import ConfigError, pick
+from carryover.errors import ConfigError, listed, pick
 from carryover.models import weights
 from carryover.models.cifar_resnet import CifarResNet
 from carryover.models.encoders import Encoder, Wanted, assemble
@@ -49,6 +49,13 @@ def _timm(name: str) -> Built:
             f"encoder: expected timm:NAME with a model of timm, got {name!r}"
             + (f"; near it: {', '.join(near)}" if near else "")
         )
+    architecture, _, tag = name.partition(".")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise ConfigError(
+            f"encoder: expected timm:{architecture}, or one of its weights behind a dot "
+            f"({listed(tags)}), got {name!r}; weights are what the file says"
+        )
     network = timm.create_model(name, pretrained=False)
     return network, from_timm(resolve_data_config({}, model=network)), _timm_head
 
@@ -70,7 +77,7 @@ def _torchvision(name: str) -> Built:
 
 
 def _cifar(depth: str) -> Built:
-    if not depth.isdigit():
+    if not (depth.isascii() and depth.isdecimal() and len(depth) <= 4):
         raise ConfigError(f"encoder: expected cifar-resnet:DEPTH (20, 32, ...), got {depth!r}")
     network = CifarResNet(int(depth), CIFAR_CLASSES)
     return network, CIFAR_PREPROCESS, lambda network: _without(network, "linear")

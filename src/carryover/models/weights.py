@@ -45,16 +45,31 @@ def read(path: Path) -> State:
     A wrapping ``{"state_dict": ...}`` and ``module.`` before every name are taken off.
 
     Raises:
-        DataError: no such file, a truncated one, a TorchScript archive, or a pickle of anything
-            but tensors.
+        DataError: no such file, a truncated one, a TorchScript archive, a pickle of anything but
+            tensors, or tensors that are sparse, complex or without values.
     """
     if not path.is_file():
         raise DataError(f"{path}: expected a file of weights, found none; see docs/encoders.md")
     state = _safetensors(path) if path.name.endswith(".safetensors") else _torch(path)
     tensors = state.tensors
+    odd = [f"{name}: {form}" for name, t in tensors.items() if (form := _odd(t))]
+    if odd:
+        raise DataError(
+            f"{path}: expected dense tensors of real numbers, got {len(odd)} others "
+            f"({first(odd)}); save them as such"
+        )
     if tensors and all(name.startswith(PARALLEL) for name in tensors):
         tensors = {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
     return State(path, tensors, state.metadata)
+
+
+def _odd(tensor: Tensor) -> str:
+    """What keeps a tensor from being copied into a network; "" for nothing."""
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+    if tensor.is_meta or tensor.is_quantized:
+        return "meta, without values" if tensor.is_meta else "quantized"
+    return str(tensor.dtype).removeprefix("torch.") if tensor.is_complex() else ""
 
 
 def _safetensors(path: Path) -> State:
