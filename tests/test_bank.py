@@ -497,3 +497,29 @@ def test_tokens_are_kept_in_the_type_asked_for_under_a_key_of_their_own(embed: C
     assert torch.equal(full[TOKENS].values, bare(encoder, images, TOKENS))
     assert half[TOKENS].key != full[TOKENS].key
     assert half[END].key == full[END].key
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_embeddings_that_are_not_finite_are_refused_and_not_stored(
+    embed: Counted, value: float
+) -> None:
+    encoder, images = clip(), noise(10)
+    images = replace(images, ids=torch.arange(100, 110))
+    with torch.no_grad():
+        encoder.image.get_parameter("proj")[0, 0] = value
+    said = rf"^{encoder.name}: .*nan or inf in projected of image 100; take weights of before"
+    with pytest.raises(DataError, match=said):
+        embed(encoder, images, INNER, END)
+    assert not files(embed.root)
+    assert not list(embed.root.rglob("*.safetensors.*"))
+
+
+def test_prompts_whose_embeddings_are_not_finite_are_refused(tmp_path: Path) -> None:
+    encoder = clip()
+    assert encoder.text is not None
+    broken = replace(encoder.text, encode=lambda ids: torch.full((len(ids), 12), torch.nan))
+    with pytest.raises(DataError, match=r"expected finite embeddings, got nan or inf of 'a cat'"):
+        bank.text_embeddings(
+            replace(encoder, text=broken), ["a cat"], root=tmp_path, precision="float32"
+        )
+    assert not files(tmp_path)

@@ -17,16 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from carryover import run
 from carryover.bank_files import Shard, filling, written
 from carryover.bank_key import image_keys, text_device, text_key
-from carryover.bank_out import Embeddings, Precision, manifest, read, read_text
+from carryover.bank_out import Embeddings, Precision, manifest, name_of, read, read_text
 from carryover.data.images import Encoded, Images
 from carryover.data.transforms import to_rgb
-from carryover.errors import ConfigError
+from carryover.errors import ConfigError, DataError
 from carryover.models.encoders import Encoder, features
 from carryover.models.features import Feature
 
@@ -63,7 +63,7 @@ def embed(
             where the bank had it.
     Raises:
         ConfigError: a feature that the encoder does not have.
-        DataError: an image that does not decode.
+        DataError: an image that does not decode, or an embedding that is not finite.
         KitError: the disk is full or `root` cannot be written.
     """
     encoder.image.to(device)
@@ -132,20 +132,40 @@ def _compute(
     advance: Callable[[int], None] | None,
 ) -> None:
     """Fill shards: one forward pass a batch for all of them, each batch written at once."""
-    streams = {}
+    streams, done = {}, 0
     with ExitStack() as stack:
         for batch, network in _batches(encoder, images, rows, batch_size):
             x = batch.to(device, non_blocking=True)
+            ids = images.ids[rows.start + done :][: len(x)]
             for feature, value in features(network, x, list(missing)).items():
                 half = feature.kind == "tokens" and tokens == "bfloat16"
                 kept = value.to(torch.bfloat16 if half else torch.float32)
+                _refuse_not_finite(encoder, feature, kept, ids)
                 if feature not in streams:
                     layout = {"values": (kept.dtype, (len(rows), *kept.shape[1:]))}
                     shard = missing[feature]
                     streams[feature] = stack.enter_context(written(shard.path, layout, shard.about))
                 streams[feature].add(kept)
+            done += len(x)
             if advance:
                 advance(len(batch))
+
+
+def _refuse_not_finite(
+    encoder: Encoder, feature: Feature, values: Tensor, ids: Int64[Tensor, " b"]
+) -> None:
+    """Stop before values are stored that no study can use.
+
+    Raises:
+        DataError: a value is nan or infinite; the message names the first image.
+    """
+    finite = values.isfinite().flatten(1).all(1)
+    if not bool(finite.all()):
+        raise DataError(
+            f"{encoder.name}: expected finite embeddings, got nan or inf in {name_of(feature)} of "
+            f"image {int(ids[finite.cpu().logical_not()][0])}; take weights of before the training "
+            "diverged, or precision float32; nothing was stored"
+        )
 
 
 def _batches(
@@ -189,6 +209,7 @@ def text_embeddings(
 
     Raises:
         ConfigError: the encoder has no text network.
+        DataError: an embedding that is not finite.
         KitError: the disk is full or `root` cannot be written.
     """
     text = encoder.text
@@ -209,6 +230,12 @@ def text_embeddings(
                     text.encode(text.tokenize(prompts[i : i + TEXT_ROWS]).to(device)).float()
                     for i in range(0, len(prompts), TEXT_ROWS)
                 ]
+            )
+        if not bool(values.isfinite().all()):
+            first = int(values.isfinite().all(1).logical_not().nonzero()[0])
+            raise DataError(
+                f"{encoder.name}: expected finite embeddings, got nan or inf of "
+                f"{prompts[first]!r}; take weights of before the training diverged"
             )
         layout = {"values": (values.dtype, tuple(values.shape))}
         with written(shard.path, layout, shard.about) as stream:
