@@ -14,6 +14,7 @@ from carryover.solve import lbfgs
 from carryover.solve import logistic as module
 from carryover.solve.choice import accuracies, best
 from carryover.solve.logistic import Probes, logistic
+from carryover.solve.ridge import ridge
 from carryover.solve.softmax import principal_axes
 
 SETS = {"digits": load_digits, "breast cancer": load_breast_cancer, "wine": load_wine}
@@ -223,3 +224,33 @@ def test_a_gpu_gives_the_same_probes() -> None:
     there = logistic(x.cuda(), y.cuda(), [r.cuda() for r in rows], L2, 10, 1e-6, 500)
     assert torch.allclose(here.class_weights, there.class_weights.cpu(), atol=1e-3)
     assert torch.allclose(here.objective, there.objective.cpu(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("d", [3, 30])
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_features_of_zeros_and_penalties_of_any_permitted_size_give_numbers(
+    d: int, scale: float
+) -> None:
+    x = scale * torch.randn(12, d, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(12) % 3
+    penalties = [1e-30, 1e-3, 1.0, 1e30]
+    found = logistic(x, y, [torch.arange(12)], penalties, 3, 1e-4, 50)
+    ridges = ridge(x, y, [torch.arange(12)], penalties, 3)
+    for each in (found.class_weights, found.biases, ridges.class_weights, ridges.biases):
+        assert bool(each.isfinite().all())
+    if not scale:  # all that is left are the shares of the classes
+        assert not found.class_weights.any()
+        assert torch.allclose(found.biases.softmax(-1), torch.full_like(found.biases, 1 / 3))
+
+
+def test_other_types_and_sizes_of_penalties_are_refused() -> None:
+    x, y, rows = torch.randn(6, 2), torch.arange(6) % 2, [torch.arange(6)]
+    with pytest.raises(DataError, match=r"of float32 or float64, got torch\.float16; give"):
+        logistic(x.half(), y, rows, [1.0], 2, 1e-4, 10)
+    for solve in (
+        lambda l2: logistic(x, y, rows, l2, 2, 1e-4, 10),
+        lambda l2: ridge(x, y, rows, l2, 2),
+    ):
+        for penalty in (1e300, 1e-300):
+            with pytest.raises(DataError, match=r"penalties above 0, got .*; give 1e-30 to 1e\+30"):
+                solve([penalty])

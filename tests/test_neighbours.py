@@ -146,3 +146,18 @@ def test_a_gpu_finds_the_same() -> None:
     for screen in (None, torch.bfloat16):
         there = neighbours(queries.cuda(), bank.cuda(), 10, "cosine", screen)
         assert (here.ids == there.ids.cpu()).double().mean() > 0.999
+
+
+def test_features_of_another_type_and_no_temperature_are_refused() -> None:
+    x = drawn(4, 3, 0)
+    for queries, bank in ((x.half(), x.half()), (x, x.double())):
+        with pytest.raises(DataError, match="queries and bank both of float32 or of float64"):
+            neighbours(queries, bank, 1, "cosine")
+    found = neighbours(x, x, 2, "cosine")
+    for temperature in (0.0, -1.0, math.nan):
+        with pytest.raises(DataError, match="votes: expected a temperature above 0"):
+            votes(found, torch.zeros(4, dtype=torch.int64), 2, temperature)
+
+
+def test_rows_of_zeros_have_no_similarity_rather_than_nan() -> None:
+    assert neighbours(torch.zeros(2, 3), drawn(4, 3, 0), 2, "cosine").similarities.eq(0).all()

@@ -76,3 +76,19 @@ def test_what_cannot_be_clustered_is_refused() -> None:
         kmeans_each([channels(1, 9, 2, 0), channels(1, 9, 2, 0).double()], 3, 4, 0)
     with pytest.raises(DataError, match="of at least 10 images, one a cluster, got 9 images"):
         kmeans_each([channels(1, 9, 2, 0)], 10, 4, 0)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "restarts", "said"),
+    [(0, 10, "got 0 and 10"), (4, 0, "got 4 and 0"), (31, 10, "of at least 31 images")],
+)
+def test_no_clusters_or_restarts_are_refused(clusters: int, restarts: int, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        kmeans_each([channels(2, 30, 5, 0)], clusters, restarts, 0)
+    with pytest.raises(DataError, match=said):
+        measure.kmeans(channels(2, 30, 5, 0), clusters, restarts, 0)
+
+
+def test_half_precision_is_refused() -> None:
+    with pytest.raises(DataError, match=r"features of float32 or float64, got torch\.float16"):
+        kmeans_each([channels(2, 30, 5, 0).half()], 4, 10, 0)

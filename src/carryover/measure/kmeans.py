@@ -69,18 +69,14 @@ def kmeans(
     Args:
         features: one image a row; any scale.
         clusters: how many, 1 <= clusters <= n.
-        restarts: runs a channel (scikit-learn's ``n_init``).
+        restarts: runs a channel (scikit-learn's ``n_init``), 1 or more.
         seed: as ``random_state`` of scikit-learn.
     Raises:
-        DataError: fewer images than clusters, or a feature that is not finite.
+        DataError: as `refuse`.
     Source: Lloyd 1982; Arthur and Vassilvitskii 2007; ``sklearn.cluster.KMeans`` (lloyd).
     """
     channels, n, _ = features.shape
-    if not 1 <= clusters <= n or not bool(torch.isfinite(features).all()):
-        raise DataError(
-            f"k-means: expected finite features of at least {clusters} images, one a cluster, got "
-            f"{n} images; use more images, or look for weights that are not finite"
-        )
+    refuse(features, clusters, restarts)
     if n > TOGETHER and features.device.type == "cpu":
         return _one_by_one(features, clusters, restarts, seed)
     x = features - features.mean(1, keepdim=True)
@@ -109,6 +105,30 @@ def kmeans(
         if not len(left):
             break
     return best
+
+
+def refuse(features: Tensor, clusters: int, restarts: int) -> None:
+    """Refuse what cannot be clustered.
+
+    Raises:
+        DataError: no cluster or restart, fewer images than clusters, or features of another type
+            than float32 and float64 or not finite.
+    """
+    if clusters < 1 or restarts < 1:
+        raise DataError(
+            f"k-means: expected a cluster and a restart or more, got {clusters} and {restarts}"
+        )
+    if features.dtype not in (torch.float32, torch.float64):
+        raise DataError(
+            f"k-means: expected features of float32 or float64, got {features.dtype}; give "
+            "features.float()"
+        )
+    n = features.shape[1]
+    if clusters > n or not bool(torch.isfinite(features).all()):
+        raise DataError(
+            f"k-means: expected finite features of at least {clusters} images, one a cluster, got "
+            f"{n} images; use more images, or look for weights that are not finite"
+        )
 
 
 def _one_by_one(

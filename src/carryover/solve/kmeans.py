@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from carryover.errors import DataError
-from carryover.measure.kmeans import kmeans, principal
+from carryover.measure.kmeans import kmeans, principal, refuse
 
 AT_ONCE = 1 << 18  # products of images and centres a step: about 1 MB, which stays in the cache
 
@@ -35,6 +35,8 @@ def kmeans_each(
         raise DataError(
             "k-means: expected problems of one device and type, got several; move them first"
         )
+    for x in problems:
+        refuse(x, clusters, restarts)
     found: list[Tensor] = [torch.empty(0)] * len(problems)
     small = [principal(x, 0) for x in problems]
     shapes: dict[torch.Size, list[int]] = {}

@@ -23,6 +23,7 @@ from carryover.solve.softmax import Softmax, principal_axes
 
 STRIDES = (4, 2, 1)  # of the penalties solved together, in turn
 KNOTS = 4  # solved penalties that a start is interpolated from
+LIGHTEST, HEAVIEST = 1e-30, 1e30  # penalties that float32 holds
 HELD = 1 << 28  # numbers that the steps remembered may take (1 GB)
 
 
@@ -64,13 +65,13 @@ def logistic(
         features: float32 or float64; the result has its type and device. Losses are summed in
             float64.
         rows: row numbers of each subset, at least two classes in each.
-        l2: penalties, > 0, in any order.
+        l2: penalties, 1e-30 to 1e30, in any order.
         tolerance: greatest entry of the gradient of the objective above at which a fit stops
             (scikit-learn's ``tol``).
         max_steps: after which a fit stops anyway; see ``Probes.gradient``.
     Raises:
-        DataError: a feature that is not finite, a label outside 0..classes-1, a subset of one
-            class, or a penalty that is not above 0.
+        DataError: features of another type or not finite, a label outside 0..classes-1, a subset
+            of one class, or a penalty out of range.
     Source: openai/CLIP issue 64 (one L-BFGS on full batches in place of many scikit-learn fits).
     """
     refuse("logistic probe", features, labels, l2, classes)
@@ -118,9 +119,14 @@ def refuse(
     """Refuse what no linear probe can be fitted to; `solver` names it in messages.
 
     Raises:
-        DataError: a feature that is not finite, a label outside 0..classes-1, or a penalty that is
-            not above 0.
+        DataError: features of another type than float32 and float64 or not finite, a label outside
+            0..classes-1, or a penalty outside `LIGHTEST`..`HEAVIEST`.
     """
+    if features.dtype not in (torch.float32, torch.float64):
+        raise DataError(
+            f"{solver}: expected features of float32 or float64, got {features.dtype}; give "
+            "features.float()"
+        )
     # nan and infinity show in the least or greatest, which take a thirtieth of a sum in float64
     if len(labels) and not bool(torch.stack(features.aminmax()).isfinite().all()):
         raise DataError(
@@ -132,9 +138,10 @@ def refuse(
             f"{solver}: expected labels of 0..{classes - 1}, got {int(labels.min())} to "
             f"{int(labels.max())}; give the number of classes of the whole set"
         )
-    if not l2 or not all(0 < penalty < math.inf for penalty in l2):
+    if not l2 or not all(LIGHTEST <= penalty <= HEAVIEST for penalty in l2):
         raise DataError(
-            f"{solver}: expected penalties above 0, got {list(l2)}; give 1e-6 for hardly any"
+            f"{solver}: expected penalties above 0, got {list(l2)}; give {LIGHTEST:g} to "
+            f"{HEAVIEST:g}"
         )
 
 

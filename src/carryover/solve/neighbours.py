@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Literal
@@ -45,12 +46,14 @@ def neighbours(
     are held.
 
     Args:
-        metric: "cosine" ranks by the angle, "euclidean" by the distance.
+        metric: "cosine" ranks by the angle (a row of zeros has 0 to all), "euclidean" by the
+            distance.
         screen: a shorter type (``torch.bfloat16``) to look for candidates in, where the processor
             multiplies it faster. The result is the same: a query whose candidates rounding may have
             kept out is looked up again in full.
     Raises:
-        DataError: k is not in 1..m, or a value is not finite.
+        DataError: k is not in 1..m, or a value is not finite or of another type than float32 and
+            float64.
     """
     _refuse(queries, bank, k, metric, screen)
     if metric == "cosine":
@@ -82,6 +85,11 @@ def _refuse(
             f"{metric} distance; leave `screen` out"
         )
     for name, x in (("queries", queries), ("bank", bank)):
+        if x.dtype not in (torch.float32, torch.float64) or x.dtype != bank.dtype:
+            raise DataError(
+                f"neighbours: expected queries and bank both of float32 or of float64, got {name} "
+                f"of {x.dtype}; give them as .float()"
+            )
         if len(x) and not bool(torch.stack(x.aminmax()).isfinite().all()):
             raise DataError(
                 f"neighbours: expected finite values, got some in the {name} that are not; look "
@@ -196,12 +204,19 @@ def votes(
 
     Args:
         labels: of the bank's rows.
-        temperature: 0.07 in DINO, for the cosine; None: every neighbour counts 1.
+        temperature: 0.07 in DINO, for the cosine; > 0; None: every neighbour counts 1.
+    Raises:
+        DataError: a temperature that is not above 0.
     Source: Wu et al. 2018, section 3.4; Caron et al. 2021.
     """
     similarities = found.similarities
     if temperature is None:
         weights = torch.ones_like(similarities)
+    elif not 0 < temperature < math.inf:
+        raise DataError(
+            f"votes: expected a temperature above 0, got {temperature}; give None where every "
+            "neighbour is to count 1"
+        )
     else:  # relative to the nearest, so that nothing overflows
         weights = ((similarities - similarities[:, :1]) / temperature).exp()
     counts = weights.new_zeros(len(weights), classes)

@@ -46,14 +46,14 @@ def ridge(
             from rounding is solved in float64 throughout.
         rows: row numbers of each subset. Where one begins with all of the one before it, only its
             further rows are multiplied: order nested subsets from small to large.
-        l2: penalties, > 0, in any order.
+        l2: penalties, 1e-30 to 1e30, in any order.
     Raises:
-        DataError: a feature that is not finite, a label outside 0..classes-1, an empty subset, or
-            a penalty that is not above 0.
+        DataError: features of another type or not finite, a label outside 0..classes-1, an empty
+            subset or none, or a penalty out of range.
     Source: Hoerl and Kennard 1970.
     """
     refuse("ridge probe", features, labels, l2, classes)
-    if not all(len(chosen) for chosen in rows):
+    if not len(rows) or not all(len(chosen) for chosen in rows):
         raise DataError("ridge probe: expected a row or more a subset, got none; draw larger ones")
     d = features.shape[1]
     found = Ridges(
