@@ -227,3 +227,31 @@ def test_the_digest_of_a_section_ignores_comments_and_order(tiny: Checkout) -> N
     tiny.edit()  # written anew, without comments
     assert tiny.params.read_text() != (REPOSITORY / "tests" / "params.yaml").read_text()
     assert reader.section_digest(PARAMS, "cuts") == before
+
+
+KERNEL = "pretrain.cnn6-digits-0-4.network.kernel"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({KERNEL: -1}, f"{KERNEL}: expected at least 1, got -1"),
+        ({"cuts.validation_seed": 2**64}, "cuts.validation_seed: expected a whole number of -2^63"),
+        ({"seed": 2**63}, "seed: expected a whole number of -2^63 + 1 to 2^63 - 1, got 9223372036"),
+        ({"adapt.l2s": [1e300]}, "adapt.l2s[0]: expected 0 or a number of 1e-30 to 1e+30 in size"),
+        ({"adapt.l2s": [10**400]}, "adapt.l2s[0]: expected 0 or a number of 1e-30 to 1e+30 in"),
+        ({"cuts.lr": float("nan")}, "cuts.lr: expected 0 or a number of 1e-30 to 1e+30 in size"),
+        ({"adapt.lrs.llrd": [0.1, 0.1]}, "adapt.lrs.llrd: expected each entry once, got 0.1 twice"),
+        (
+            {"adapt.partitions": [0.1, 0.10000001, 1.0]},
+            "adapt.partitions: expected each entry once, got 0.1 twice by their first six digits",
+        ),
+        ({"encoders.clip-nano.threads": 10**12}, "encoders.clip-nano.threads: expected 1 to 1024"),
+        ({"adapt.preset": "../mini"}, "adapt.preset: expected a name of a-z, 0-9, - and single"),
+        ({"cuts.preset": "a\nb"}, "cuts.preset: expected a name of a-z, 0-9, - and single slashes"),
+    ],
+)
+def test_values_that_no_computation_holds_are_refused(
+    tiny: Checkout, changes: dict[str, Any], said: str
+) -> None:
+    assert any(line.startswith(said) for line in refused(tiny, **changes))

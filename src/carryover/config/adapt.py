@@ -70,6 +70,8 @@ class Adapt:
                     f"most 1, got {share}"
                 )
         rates = {f"lrs.{item}": values for item, values in self.lrs.items()}
+        for name, values in rates.items():
+            found += distinct(values, name)
         for name, values in {**rates, "l2s": self.l2s}.items():
             for i, value in enumerate(values):
                 found += between(value, f"{name}[{i}]", above=0.0)

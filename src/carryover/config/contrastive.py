@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from carryover.config.reader import at_least, between, distinct
+from carryover.config.reader import at_least, between, distinct, threads
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Contrastive:
             + at_least(self.warm_up, "warm_up", 0)
             + at_least(self.batch_size, "batch_size", 2)
             + at_least(self.epochs, "epochs", 1)
-            + at_least(self.threads, "threads", 1)
+            + threads(self.threads)
             + _not_below_zero(self.weight_decay)
         )
 

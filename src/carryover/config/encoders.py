@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from carryover.config.reader import at_least, distinct
+from carryover.config.reader import at_least, distinct, threads
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class EncoderEntry:
     def faults(self) -> list[str]:
         return (
             at_least(self.batch_size, "batch_size", 1)
-            + at_least(self.threads, "threads", 1)
+            + threads(self.threads)
             + distinct(self.kinds, "kinds")
             + distinct(self.layers or (), "layers")
             + distinct(self.datasets, "datasets")

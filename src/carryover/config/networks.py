@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from carryover.config.reader import at_least, between, distinct
+from carryover.config.reader import at_least, between, distinct, threads
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Network:
         odd = [] if self.kernel % 2 else [f"kernel: expected an odd number, got {self.kernel}"]
         return (
             odd
+            + at_least(self.kernel, "kernel", 1)
             + at_least(self.depth, "depth", 1)
             + at_least(self.channels, "channels", 1)
             + at_least(self.pool_every, "pool_every", 0)
@@ -71,7 +72,7 @@ class Pretrain(Training):
     network: Network
 
     def faults(self) -> list[str]:
-        return super().faults() + classes(self.classes) + at_least(self.threads, "threads", 1)
+        return super().faults() + classes(self.classes) + threads(self.threads)
 
 
 def shares(fractions: tuple[float, ...], repeats: tuple[int, ...]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from carryover.config.selfsupervised import Byol, SimClr
 from carryover.config.sequence import Sequence
 from carryover.config.survival import Survival
 from carryover.errors import ConfigError, listed
+
+PRESET = re.compile(r"[a-z0-9-]+(/[a-z0-9-]+)*")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,13 @@ class Params:
     def faults(self) -> list[str]:
         """Rules across sections."""
         found = at_least(self.seed, "seed", 0)
+        for section, value in vars(self).items():
+            preset = getattr(value, "preset", "mini")
+            if not PRESET.fullmatch(preset):
+                found.append(
+                    f"{section}.preset: expected a name of a-z, 0-9, - and single slashes, got "
+                    f"{preset!r}; rows carry it"
+                )
         for name, recipe in self.pretrain.items():
             if not SLUG.fullmatch(name):
                 found.append(f"pretrain.{name}: expected a name of a-z, 0-9 and -")

@@ -13,6 +13,9 @@ from carryover.errors import ConfigError, listed
 from carryover.files import digest
 
 SLUG = re.compile(r"[a-z0-9-]+")
+WHOLE = 2**63 - 1  # what torch takes as a seed or a size
+SMALLEST, GREATEST = 1e-30, 1e30  # beyond them float32 loses numbers to 0 or infinity
+THREADS = 1024  # at most
 # beside its own error the parser raises these: for bytes, days or numbers that do not exist
 NOT_YAML = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -116,10 +119,20 @@ def build(kind: Any, value: Any, path: str, faults: list[str]) -> Any:
         faults += [f"{path}: expected names, got {_kind(k)}" for k in value if type(k) is not str]
         names = {k: v for k, v in value.items() if type(k) is str}
         return {k: build(args[1], v, f"{path}.{k}", faults) for k, v in names.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (isinstance(value, kind) or (kind is float and whole)) or (
+        isinstance(value, bool) and kind is not bool
+    ):
         faults.append(f"{path}: expected {TYPE_NAMES[kind]}, got {_kind(value)}")
+    elif kind is int and abs(value) > WHOLE:
+        faults.append(f"{path}: expected a whole number of -2^63 + 1 to 2^63 - 1, got {value}")
+    elif kind is float and value and not SMALLEST <= abs(value) <= GREATEST:
+        faults.append(
+            f"{path}: expected 0 or a number of {SMALLEST:g} to {GREATEST:g} in size, which "
+            f"float32 holds, got {value}"
+        )
+    elif kind is float:
+        return float(value)
     return value
 
 
@@ -187,9 +200,20 @@ def between(
 
 
 def distinct(values: tuple[Any, ...], name: str) -> list[str]:
-    """Fault of a list that holds an entry twice."""
-    twice = sorted({str(v) for v in values if values.count(v) > 1})
-    return [f"{name}: expected each entry once, got {listed(twice)} twice"] if twice else []
+    """Fault of a list that holds an entry twice; of numbers six digits count, as in names."""
+    shown = [f"{v:g}" if isinstance(v, float) else v for v in values]
+    twice = sorted({str(v) for v in shown if shown.count(v) > 1})
+    if not twice:
+        return []
+    near = "" if len(set(values)) < len(values) else " by their first six digits"
+    return [f"{name}: expected each entry once, got {listed(twice)} twice{near}"]
+
+
+def threads(count: int) -> list[str]:
+    """Fault of a number of threads that no machine has."""
+    if count <= THREADS:
+        return at_least(count, "threads", 1)
+    return [f"threads: expected 1 to {THREADS}, got {count}"]
 
 
 def each_slug(names: tuple[str, ...], where: str) -> list[str]:

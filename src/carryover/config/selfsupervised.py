@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from carryover.config.reader import at_least, between, distinct
+from carryover.config.reader import at_least, between, distinct, threads
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class SelfSupervised:
             + at_least(self.epochs, "epochs", 1)
             + at_least(self.max_updates, "max_updates", 0)
             + at_least(self.validation_images, "validation_images", 2)
-            + at_least(self.threads, "threads", 1)
+            + threads(self.threads)
             + distinct(self.datasets or (), "datasets")
         )
         if self.weight_decay < 0:
