@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from carryover import overview
+from carryover import study_faults as study_faults_module
 from carryover.config import params as config
 from carryover.config.contrastive import Contrastive
 from carryover.config.params import Params
 from carryover.errors import ConfigError
 from carryover.models import nano
+from carryover.models.depth import depth_of
+from carryover.models.features import kinds
 from carryover.models.flava import FlavaImage
 from carryover.models.layers import parameter_groups
 from carryover.pretrain import networks
@@ -127,3 +130,45 @@ def test_an_encoder_with_a_classifier_may_lend_it() -> None:
         assert faults(source) == []
     for source in ("open-clip:ViT-B-32", "flava", "pretrain:flava-nano"):
         assert len(faults(source)) == 1
+
+
+SOURCE = "encoders.clip-nano.source"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({SOURCE: "open-klip:ViT-B-32"}, r"source: encoder: expected one of open-clip, flava, "),
+        ({SOURCE: "open-clip:ViT-B-33"}, r"source: encoder: expected open-clip:ARCHITECTURE "),
+        ({SOURCE: "timm:resnet18.zzz"}, r"source: encoder: expected timm:resnet18, or one of"),
+        ({SOURCE: "cifar-resnet:20"}, r"kinds: expected a feature among pooled, tokens, got"),
+        (
+            {"encoders.clip-nano.layers": ["block9"]},
+            r"layers: expected a layer among embed, block0, block1, output, got 'block9'",
+        ),
+    ],
+)
+def test_encoders_that_are_none_and_what_they_lack_are_refused(
+    tiny: Checkout, changes: dict[str, Any], said: str
+) -> None:
+    tiny.edit(**changes)
+    with pytest.raises(ConfigError, match=rf"params\.yaml: encoders\.clip-nano\.{said}"):
+        overview.check()
+
+
+@pytest.mark.parametrize("name", list(config.read(PRESETS / "mini.yaml").pretrain))
+def test_what_is_known_of_a_recipe_is_what_its_encoder_has(name: str) -> None:
+    params = config.read(PRESETS / "mini.yaml")
+    recipe, found = params.pretrain[name], study_faults_module._depth(params, f"pretrain:{name}")
+    assert found is not None
+    if isinstance(recipe, Contrastive):
+        network = nano.build(networks.describe(recipe, ["a word"]))
+        image = getattr(network, "visual", None) or FlavaImage(
+            network.image_model, network.image_projection
+        )
+        whole = depth_of(image)
+        assert kinds(found) == kinds(whole)
+        assert (list(found.groups), list(found.taps)) == (list(whole.groups), list(whole.taps))
+    else:
+        assert kinds(found)
+        assert all(found.groups.values())

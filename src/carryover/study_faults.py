@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
 from carryover import prepare
@@ -11,7 +13,7 @@ from carryover.config.continual_arms import OWN_HEAD, Arm
 from carryover.config.contrastive import Contrastive
 from carryover.config.networks import Pretrain
 from carryover.data import catalog, store
-from carryover.errors import ConfigError, listed
+from carryover.errors import ConfigError, listed, pick
 from carryover.sequence_methods import DISTILLATIONS, METHODS, length_faults, needs_reference
 
 if TYPE_CHECKING:
@@ -19,18 +21,21 @@ if TYPE_CHECKING:
 
     from carryover.config.params import Params
     from carryover.config.sequence import Sequence
+    from carryover.models.depth import Depth
 
 IN_EVERY_CLIP = {"attn", "mlp.c_fc", "mlp.c_proj"}  # ends of names of layers of its text tower
 CHILDREN = {  # of the image networks of `pretrain`, as torch lists them
     "clip": ("conv1", "patch_dropout", "ln_pre", "transformer", "ln_post"),
     "flava": ("embeddings", "encoder", "layernorm", "projection"),
 }
+SQUARE = (1, 1024, 1024)  # image that a small CNN is laid out for here: room for all its pooling
 WITHOUT_HEAD = ("open-clip", "flava", "flava-image")  # sources of no classifier
 
 
 def study_faults(params: Params) -> list[str]:
     """Faults of the studies on encoders, under full paths; the rest is for the stages to refuse."""
-    faults = _adapt_faults(params) + _continual_faults(params) + _sequence_faults(params)
+    faults = _encoder_faults(params) + _adapt_faults(params)
+    faults += _continual_faults(params) + _sequence_faults(params)
     stored = known_classes(params.retrieval.dataset)
     if stored is not None:
         faults += [f"retrieval.{fault}" for fault in params.retrieval.memory_faults(stored)]
@@ -44,6 +49,82 @@ def known_classes(dataset: str) -> int | None:
         return len(store.manifest(folder)["class_names"])
     known = catalog.DATASETS.get(dataset)
     return known.classes if known else None
+
+
+def _encoder_faults(params: Params) -> list[str]:
+    """Sources that are none, and kinds and layers that encoders do not have."""
+    from carryover.models.features import Feature, check
+
+    faults = []
+    for name, entry in params.encoders.items():
+        path = f"encoders.{name}"
+        try:
+            depth = _depth(params, entry.source)
+        except ConfigError as error:
+            faults.append(f"{path}.source: {error}")
+            continue
+        asked = {
+            "kinds": [Feature(kind) for kind in entry.kinds],
+            "layers": [Feature("pooled", layer) for layer in entry.layers or ()],
+        }
+        for key, features in asked.items():
+            try:
+                check(f"{path}.{key}", depth, features) if depth else None
+            except ConfigError as error:
+                faults.append(str(error))
+    started = (params.retrieval.starts or {}).items()
+    sources = {"memory.encoder": params.retrieval.memory.encoder}
+    sources |= {f"starts.{i}.{control}": s for i, each in started for control, s in each.items()}
+    for key, source in sources.items():
+        try:
+            _depth(params, source.source)
+        except ConfigError as error:
+            faults.append(f"retrieval.{key}.source: {error}")
+    return faults
+
+
+def _depth(params: Params, source: str) -> Depth | None:
+    """How an encoder is built, by its recipe or name alone; None where these do not tell.
+
+    That is so for FLAVA, whose files say it, and for networks that compute while they are built.
+
+    Raises:
+        ConfigError: no such source.
+    """
+    import torch
+    from torch import nn
+
+    from carryover.models import openclip, selfsupervised, simclr, vision
+    from carryover.models.cnn import cnn
+    from carryover.models.depth import Depth, Tap, depth_of
+    from carryover.models.encoders import parsed
+    from carryover.pretrain.selfsupervised import describe
+
+    family, name = parsed(source, "encoder")
+    recipe = pick(params.pretrain, name, "pretrain") if family == "pretrain" else None
+    if isinstance(recipe, Contrastive):
+        groups = _outline(recipe)[1]
+        taps = {group: Tap("", "output") for group in groups if group != "output"}
+        return Depth(groups, taps, None, cls=True, projects=True)
+    try:
+        with torch.device("meta"):
+            if family == "open-clip":
+                return depth_of(openclip.bare(name).visual)
+            if family in vision.BUILDERS:
+                network, _, take_head = vision.BUILDERS[family](name)
+                take_head(network)
+                return depth_of(network)
+            if family == "simclr":
+                return depth_of(simclr.network(name))
+            if isinstance(recipe, Pretrain):
+                fields = asdict(recipe.network) | {"image_shape": SQUARE, "classes": 2}
+                whole = cnn(**fields, generator=torch.Generator("cpu"))
+                return depth_of(nn.Sequential(OrderedDict(list(whole.named_children())[:-1])))
+            if recipe is not None:
+                return depth_of(selfsupervised.build(describe(recipe))[0])
+    except RuntimeError:  # some of timm's networks compute while they are built
+        return None
+    return None
 
 
 def _adapt_faults(params: Params) -> list[str]:

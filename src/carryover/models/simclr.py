@@ -39,10 +39,8 @@ def build(wanted: Wanted) -> Encoder:
     """
     from torchvision import models
 
-    width = pick(RESNETS, wanted.name, "encoder: simclr")
+    image, width = network(wanted.name), RESNETS[wanted.name]
     usual = models.get_model_weights(wanted.name).DEFAULT.transforms()
-    image = models.get_model(wanted.name, weights=None)
-    image.fc = nn.Identity()
     preprocess, head = from_torchvision(usual), None
     if wanted.path is not None:
         found = weights.read(wanted.path).tensors
@@ -53,6 +51,20 @@ def build(wanted: Wanted) -> Encoder:
             head = _classifier(found, width)
     model = nn.Sequential(OrderedDict(image=image, head=head)) if head else None
     return assemble(wanted.source, image, preprocess, ["simclr", wanted.name], model=model)
+
+
+def network(name: str) -> nn.Module:
+    """torchvision's ResNet without its classifier, with new weights.
+
+    Raises:
+        ConfigError: a network that is not in `RESNETS`.
+    """
+    from torchvision import models
+
+    pick(RESNETS, name, "encoder: simclr")
+    image: nn.Module = models.get_model(name, weights=None)
+    image.set_submodule(HEAD, nn.Identity())
+    return image
 
 
 def as_they_are(preprocess: Preprocess) -> Preprocess:
