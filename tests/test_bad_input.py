@@ -31,6 +31,7 @@ def place_once(tmp_path_factory: pytest.TempPathFactory, embedded_once: Path) ->
         Path("a.png").write_bytes(encoded(picture(0)))
         Path("text.txt").write_text("two\nlines\n")
         Path("one.txt").write_text("one\n")
+        Path("control.txt").write_bytes(b"a\x00b\nc\n")
         Path("latin.txt").write_bytes("Bär\nWür\n".encode("latin-1"))
         Path("empty").mkdir()
         Path("short.png").write_bytes(encoded(picture(0))[:30])
@@ -195,6 +196,10 @@ COMMANDS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((*CLASSIFY, "--dataset", "cats"), ("--dataset: expected a prepared set", "got 'cats'")),
     ((*CLASSIFY, "--labels", "nowhere"), ("nowhere: expected a text file with a class name a",)),
     ((*CLASSIFY, "--labels", "empty"), ("empty: expected a text file with a class name a line",)),
+    (
+        (*CLASSIFY, "--labels", "control.txt"),
+        ("control.txt: expected class names of at most 200 letters without control", r"'a\\x00b'"),
+    ),
     ((*CLASSIFY, "--labels", "one.txt"), ("one.txt: expected two class names or more", "got 1")),
     ((*CLASSIFY, "--labels", "latin.txt"), ("latin.txt: expected a text file", "cannot read it")),
     (

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from carryover import cli, run
+from carryover import cli, errors, run
 from carryover.config import params as config
 from carryover.errors import DataError
 from carryover.files import write_text
@@ -663,3 +663,10 @@ def test_revisions_without_rows_are_refused(carryover: Cli, tiny: Checkout) -> N
     tiny.commit()
     refused(carryover("diff"), "diff: expected rows under reports/ in HEAD, found none")
     refused(carryover("diff", "no-such"), "no-such")
+
+
+def test_a_message_shows_no_control_characters_and_no_endless_line() -> None:
+    said = errors.printable("a\x00b\x1b[31m é\n" + "x" * 10_000)
+    first, second = said.split("\n")
+    assert first == "a\\x00b\\x1b[31m é"
+    assert second.startswith("x" * 2000 + " [... 6000 letters] x")

@@ -18,7 +18,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from carryover import encoders_cli
 from carryover.data.transforms import normalise
 from carryover.errors import ConfigError, DataError
-from carryover.models import saved
+from carryover.models import openclip, saved
 from carryover.models.cifar_resnet import CifarResNet
 from carryover.models.cnn import cnn
 from carryover.models.encoders import Encoder, Feature, features, load
@@ -307,3 +307,31 @@ def test_layers_are_listed_by_group_by_parameter_and_by_linear_layer(
     assert linear[-1].split() == ["proj", "12", "x", "16"]  # a matrix that is no layer of its own
     with pytest.raises(ConfigError, match="expected one of --groups, --linear-only, --params"):
         encoders_cli.layers("cifar-resnet:20", groups=True, params=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("cifar-resnet:\N{SUPERSCRIPT TWO}", "cifar-resnet:DEPTH .*got '\N{SUPERSCRIPT TWO}'"),
+        ("cifar-resnet:9998", r"up to 1202, got 9998"),
+        ("timm:resnet18.zzz", r"expected timm:resnet18, or one of .*a1_in1k.*got 'resnet18\.zzz'"),
+        ("flava:", "expected flava, got 'flava:'"),
+        ("timm:", "expected timm:NAME, got 'timm:'"),
+    ],
+)
+def test_a_name_that_is_none_is_refused(source: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(source)
+
+
+def test_a_card_that_says_no_network_names_its_folder(tmp_path: Path) -> None:
+    saved.save(tmp_path / "data/models/odd", CifarResNet(8, 10), {"network": {"depth": "deep"}})
+    with pytest.raises(DataError, match=r"data/models/odd: expected pretrain:odd .*cannot make it"):
+        load("pretrain:odd", base=tmp_path)
+
+
+def test_the_table_counts_the_architectures_that_load() -> None:
+    names = openclip.architectures()
+    assert "ViT-B-32" in names
+    assert "roberta-ViT-B-32" not in names
+    assert f"{len(names)} architectures, ViT-B-32" in encoders_cli.table(Path("nowhere"))

@@ -477,3 +477,11 @@ def test_a_network_of_the_pipelines_own_loads_by_its_card(tmp_path: Path) -> Non
     assert encoder.weights == weights.digest(
         theirs.visual.state_dict(), {"vision": VISION["tiny"], "quick_gelu": False}
     )
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"model_cfg": 3}', '{"preprocess_cfg": 3}'])
+def test_a_damaged_config_beside_the_weights_is_one_sentence(tmp_path: Path, content: str) -> None:
+    save_file(state(), tmp_path / "open_clip_model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text(content)
+    with pytest.raises(DataError, match=rf"^{tmp_path}.*: expected .*(cannot|got)"):
+        load("open-clip:tiny", str(tmp_path))

@@ -228,3 +228,21 @@ def test_the_pinned_digests_are_open_clips_own() -> None:
     }
     assert all(len(sha256) == 64 and int(sha256, 16) for sha256 in known)
     assert set(known.values()) <= set(open_clip.list_models())
+
+
+@pytest.mark.parametrize(
+    ("tensor", "form"),
+    [
+        (torch.eye(2).to_sparse(), "sparse_coo"),
+        (torch.empty(2, device="meta"), "meta, without values"),
+        (torch.zeros(2, dtype=torch.complex64), "complex64"),
+    ],
+)
+def test_tensors_that_no_network_takes_are_refused_by_name(
+    tensor: Tensor, form: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "w.pt", {"a.weight": torch.zeros(1), "b.weight": tensor})
+    with pytest.raises(
+        DataError, match=rf"w\.pt: expected dense tensors .*got 1 others \(b\.weight: {form}\)"
+    ):
+        weights.read(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from carryover.models.prompts import class_prompts, zero_shot_logits
 from carryover.zeroshot import PROJECTED, Model, bank_of, head_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+LONGEST = 200  # letters of a class name
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def class_names(dataset: str, labels: Path | None) -> tuple[str, ...]:
 
     Raises:
         ConfigError: both or neither given.
-        DataError: the set is not prepared, or the file has not two different names.
+        DataError: the set is not prepared, or the file has not two different names, or one with
+            control characters or beyond `LONGEST`.
     """
     if bool(dataset) == bool(labels):
         raise ConfigError("classify: expected one of --dataset and --labels; say which names")
@@ -100,4 +103,10 @@ def class_names(dataset: str, labels: Path | None) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if len(names) < 2:
         raise DataError(f"{labels}: expected two class names or more, one a line, got {len(names)}")
+    for name in names:
+        if len(name) > LONGEST or any(unicodedata.category(c) == "Cc" for c in name):
+            raise DataError(
+                f"{labels}: expected class names of at most {LONGEST} letters without control "
+                f"characters, got {name[:LONGEST]!r}; mend that line"
+            )
     return names

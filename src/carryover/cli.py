@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from carryover import __version__, cli_encoders, cli_launch, cli_stored, cli_zeroshot
-from carryover.errors import KitError, of_machine, pick
+from carryover.errors import KitError, of_machine, pick, printable
 
 app = typer.Typer(
     name="carryover",
@@ -56,7 +56,8 @@ def main() -> None:
         sys.exit(OURS)
 
 
-def _refuse(message: str) -> NoReturn:
+def _refuse(said: str) -> NoReturn:
+    message = printable(said)
     _record_error(message)
     print(f"carryover: {message}", file=sys.stderr)
     sys.exit(2)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
+SHOWN = 4000  # letters of a line of a message
 MACHINE = (  # what a user mends
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
     *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENOMEM),
@@ -52,6 +53,20 @@ def pick(table: Mapping[str, T], name: str, path: str) -> T:
     if name in table:
         return table[name]
     raise ConfigError(f"{path}: expected one of {listed(table)}, got {name!r}")
+
+
+def printable(message: str) -> str:
+    """A message as a terminal may show it: control characters escaped, endless lines cut."""
+    lines = []
+    for line in message.split("\n"):
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        left = len(text) - SHOWN
+        lines.append(
+            text
+            if left <= 0
+            else f"{text[: SHOWN // 2]} [... {left} letters] {text[-SHOWN // 2 :]}"
+        )
+    return "\n".join(lines)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -18,9 +18,9 @@ from carryover.embed import prepared
 from carryover.errors import DataError, pick
 from carryover.files import digest
 from carryover.models import encoders, saved
+from carryover.models.encoders import OWN as MODELS
 from carryover.models.encoders import Encoder
 from carryover.models.nano import UnknownWords
-from carryover.models.encoders import OWN as MODELS
 from carryover.models.prompts import class_prompts
 from carryover.prepare import SETS, refuse_stale
 from carryover.retrieval_start import loaded

@@ -143,7 +143,9 @@ def _tensors(folder: Path, whole: bool) -> dict[str, Tensor]:
     of its losses beside; old ones hold the counted positions too, which are no weights.
     """
     if (folder / INDEX).exists():
-        files = sorted({folder / name for name in saved.read_fields(folder / INDEX)["weight_map"].values()})
+        files = sorted(
+            {folder / name for name in saved.read_fields(folder / INDEX)["weight_map"].values()}
+        )
     else:
         files = [folder / name for name in WEIGHTS if (folder / name).exists()][:1]
     if not files:
