@@ -198,7 +198,7 @@ COMMANDS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((*CLASSIFY, "--labels", "empty"), ("empty: expected a text file with a class name a line",)),
     (
         (*CLASSIFY, "--labels", "control.txt"),
-        ("control.txt: expected class names of at most 200 letters without control", r"'a\\x00b'"),
+        ("control.txt: expected class names of at most 200 letters without control", r"'a\x00b'"),
     ),
     ((*CLASSIFY, "--labels", "one.txt"), ("one.txt: expected two class names or more", "got 1")),
     ((*CLASSIFY, "--labels", "latin.txt"), ("latin.txt: expected a text file", "cannot read it")),
