@@ -47,7 +47,7 @@ def main() -> None:
             sys.exit(2)
         _refuse(f"{_usage(error)}; {_help(error)} lists what it takes")
     except Exception as error:
-        told = of_machine(error) if isinstance(error, OSError) else None
+        told = of_machine(error)
         if told:
             _refuse(str(told))
         import traceback

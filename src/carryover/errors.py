@@ -12,6 +12,7 @@ MACHINE = (  # what a user mends
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
     *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENOMEM),
 )
+NO_MEMORY = ("can't allocate memory", "CUDA out of memory")  # torch's words
 
 
 class KitError(Exception):
@@ -30,9 +31,15 @@ class Diverged(KitError):
     """A loss is not finite; the message names the step, the learning rate and the last loss."""
 
 
-def of_machine(error: OSError) -> KitError | None:
+def of_machine(error: Exception) -> KitError | None:
     """What to say of an error that disk, memory or permissions made; None of another."""
-    if error.errno not in MACHINE:
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+        first = str(error).partition("\n")[0] or "no more memory"
+        return KitError(
+            f"expected memory enough for these sizes, got {first!r}; make batches, networks or "
+            "sets smaller, then run again"
+        )
+    if not isinstance(error, OSError) or error.errno not in MACHINE:
         return None
     return KitError(
         f"{error.filename or 'the system'}: expected to read or write here, got "
