@@ -272,7 +272,7 @@ VALUES: list[tuple[dict[str, Any], str]] = [
     ({"cuts.settings": ["fr", "fr", "baseline"]}, "cuts.settings: expected each entry once"),
     ({"cuts.cuts": [9]}, "cuts.cuts[0]: expected 0 to 6 (the depth of cnn6-digits-0-4), got 9"),
     ({"cuts.lr": ".inf"}, "cuts.lr: expected a number, got text ('.inf')"),
-    ({"cuts.lr": float("nan")}, "cuts.lr: expected a number above 0"),
+    ({"cuts.lr": float("nan")}, "cuts.lr: expected 0 or a number of 1e-30"),
     ({"cuts.lr": -1.0}, "cuts.lr: expected a number above 0"),
     ({"cuts.pretrained": "x"}, "cuts.pretrained: expected one of"),
     ({"cuts.dataset": "x"}, "cuts.dataset: expected one of digits, letters, world, got 'x'"),
