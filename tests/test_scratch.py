@@ -35,7 +35,7 @@ def test_cells_of_other_parameters_are_not_seen(scratch: Path) -> None:
     assert Scratch("cuts@ft", {"params": "a"}).cells() == {}
 
 
-@pytest.mark.parametrize("torn", ['["c", {"va', '["c"', "[", '["c", 3]', "\x00\x00\x00"])
+@pytest.mark.parametrize("torn", ['["c", {"va', '["c"', "[", '["c", 3]', "\x00\x00\x00", "5\n", "[[1], 2]"])
 def test_a_line_torn_by_a_kill_is_dropped_and_work_goes_on(scratch: Path, torn: str) -> None:
     state = Scratch("cuts@fr", {})
     state.add("a", 1)
@@ -46,6 +46,15 @@ def test_a_line_torn_by_a_kill_is_dropped_and_work_goes_on(scratch: Path, torn: 
     assert state.cells() == whole
     state.add("d", 4)
     assert state.cells() == whole | {"d": 4}
+
+
+def test_a_line_of_other_bytes_is_dropped(scratch: Path) -> None:
+    state = Scratch("cuts@fr", {})
+    state.add("a", 1)
+    with state.path.open("ab") as file:
+        file.write(b"\xff\xfe\n")
+    assert state.cells() == {"a": 1}
+    assert state.path.read_text() == '["a", 1]\n'
 
 
 def test_clearing_forgets_the_cells_and_what_lies_beside(scratch: Path) -> None:

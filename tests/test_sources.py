@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,13 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_used(names: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         folder(write_folder(tmp_path, dict.fromkeys(names, PNG)), 0.5, 0)
+
+
+@pytest.mark.parametrize("name", [b"a/caf\xe9.png", b"\xe9a/x.png"])
+def test_a_name_that_is_not_utf8(name: bytes, tmp_path: Path) -> None:
+    files = dict.fromkeys(("a/1.png", "b/2.png", os.fsdecode(name)), PNG)
+    with pytest.raises(DataError, match="expected a name in UTF-8"):
+        folder(write_folder(tmp_path, files), 0.5, 0)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ T = TypeVar("T")
 SHOWN = 4000  # letters of a line of a message
 MACHINE = (  # what a user mends
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
-    *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENOMEM),
+    *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENOMEM, errno.EIO),
+    *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
 )
 NO_MEMORY = ("can't allocate memory", "CUDA out of memory")  # torch's words
 
@@ -43,7 +44,7 @@ def of_machine(error: Exception) -> KitError | None:
         return None
     return KitError(
         f"{error.filename or 'the system'}: expected to read or write here, got "
-        f"{error.strerror!r}; free space or mend the permissions, then run again"
+        f"{error.strerror!r}; mend the path, its permissions or the space, then run again"
     )
 
 

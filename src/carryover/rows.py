@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,7 +61,10 @@ def read_rows(path: Path) -> list[Row]:
     """
     if not path.exists():
         raise DataError(f"{path}: expected rows, found no file; run the stage that writes it")
-    return parse_rows(path.read_text(), str(path))
+    try:
+        return parse_rows(path.read_text(), str(path))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected rows as UTF-8 text, got other bytes") from error
 
 
 def parse_rows(text: str, origin: str) -> list[Row]:
@@ -72,7 +76,22 @@ def parse_rows(text: str, origin: str) -> list[Row]:
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            rows.append(Row(**json.loads(line)))
+            rows.append(_row(json.loads(line)))
         except (ValueError, TypeError) as error:
             raise DataError(f"{origin}:{number}: expected a row, got {line[:60]!r}") from error
     return rows
+
+
+def _row(fields: dict[str, Any]) -> Row:
+    row = Row(**fields)
+    texts = (value for name, value in fields.items() if name not in ("cell", "value", "n"))
+    if not (
+        isinstance(row.cell, dict)
+        and type(row.value) in (int, float)
+        and math.isfinite(row.value)
+        and type(row.n) is int
+        and row.n >= 0
+        and all(isinstance(text, str) for text in texts)
+    ):
+        raise TypeError("fields of other types")
+    return row

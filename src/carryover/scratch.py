@@ -88,13 +88,13 @@ def forget(folder: Path) -> None:
 def _whole_lines(path: Path) -> tuple[str, dict[str, Any]]:
     """The lines of a file of cells up to the first torn one, and the cells in them."""
     whole, cells = "", {}
-    for line in path.read_text().splitlines(keepends=True):
+    for line in path.read_bytes().splitlines():
         try:
             name, value = json.loads(line)
-        except ValueError:
+            cells[name] = value
+        except (ValueError, TypeError):
             break
-        whole += line if line.endswith("\n") else line + "\n"
-        cells[name] = value
+        whole += line.decode() + "\n"
     return whole, cells
 
 

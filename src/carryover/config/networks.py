@@ -7,6 +7,8 @@ from typing import Literal
 
 from carryover.config.reader import at_least, between, distinct, threads
 
+DEEPEST = 1000  # convolutions
+
 
 @dataclass(frozen=True)
 class Network:
@@ -25,7 +27,7 @@ class Network:
         return (
             odd
             + at_least(self.kernel, "kernel", 1)
-            + at_least(self.depth, "depth", 1)
+            + between(self.depth, "depth", above=0, most=DEEPEST)
             + at_least(self.channels, "channels", 1)
             + at_least(self.pool_every, "pool_every", 0)
             + at_least(self.pool_stride, "pool_stride", 1)

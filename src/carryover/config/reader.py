@@ -142,9 +142,10 @@ def _chosen(kinds: list[Any], value: Any, path: str, faults: list[str]) -> Any:
         return kinds[0]
     known = {get_args(get_type_hints(kind)["objective"])[0]: kind for kind in kinds}
     asked = value.get("objective")
-    if asked not in known:
+    if not isinstance(asked, str) or asked not in known:
         faults.append(f"{path}.objective: expected one of {listed(known)}, got {asked!r}")
-    return known.get(asked, Any)
+        return Any
+    return known[asked]
 
 
 def _build_section(kind: Any, value: Any, path: str, faults: list[str]) -> Any:

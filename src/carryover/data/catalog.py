@@ -171,7 +171,8 @@ def files_below(folder: Path) -> list[Path]:
     Links are followed, wherever they lead: who names a folder means what is in it.
 
     Raises:
-        DataError: a link to a folder above it, or a pipe or device, which has no end.
+        DataError: a link to a folder above it, a pipe or device, which has no end, or a name that
+            is not UTF-8.
     """
     found = []
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -186,6 +187,8 @@ def files_below(folder: Path) -> list[Path]:
     for file in found:
         if file.exists() and not file.is_file():
             raise DataError(f"{file}: expected a file, got a pipe or device; take it out")
+        if bytes(file).decode(errors="ignore") != str(file):
+            raise DataError(f"{file}: expected a name in UTF-8, got other bytes; rename it")
     return sorted(found)
 
 
