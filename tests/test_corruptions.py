@@ -129,6 +129,12 @@ def test_pixelated_images_have_fewer_rows_and_columns() -> None:
         assert float(made.mean()) == pytest.approx(float(x.mean()), abs=0.02)
 
 
+def test_an_image_of_one_pixel_stays_as_it_is_when_pixelated() -> None:
+    x = torch.tensor([0.2, 0.4]).view(2, 1, 1, 1)
+    for severity in (1, 5):
+        assert torch.equal(corrupted(x, "pixelate", severity), x)
+
+
 def test_jpeg_is_pillows_round_trip() -> None:
     x = pictures(2, seed=3)
     found = corrupted(x, "jpeg", 5)

@@ -116,7 +116,7 @@ def _pixelate(x: Pixels, share: float) -> Pixels:
     """Fewer, larger pixels: scaled down and up again with a box filter."""
 
     def blocks(image: Image.Image) -> Image.Image:
-        small = (int(image.width * share), int(image.height * share))
+        small = max(1, int(image.width * share)), max(1, int(image.height * share))
         return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BOX)
 
     return _by_pillow(x, blocks)
