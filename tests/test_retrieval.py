@@ -19,13 +19,14 @@ import pytest
 import torch
 from torch import nn
 
-from carryover import overview, provenance, retrieval_training
+from carryover import overview, provenance, retrieval_start, retrieval_training
 from carryover import retrieval_predictions as predictions
 from carryover.claims import schema
 from carryover.config import params as config
 from carryover.config import reader
 from carryover.config import retrieval as names
 from carryover.data import catalog, store
+from carryover.data.images import Images
 from carryover.errors import ConfigError, DataError
 from carryover.keep_parts import merged
 from carryover.models.encoders import assemble
@@ -294,6 +295,31 @@ def test_controls_hand_out_what_they_say(loaded: Loads, control: str, rows: int)
     assert not torch.equal(found.store.contents, plain.store.contents)
 
 
+def test_another_memory_of_too_few_images_is_refused(
+    loaded: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = retrieval_start._images
+
+    def fewer(params: config.Params, name: str, *about: Any) -> Images:
+        found = images(params, name, *about)
+        return found if name == "digits" else found.select(torch.arange(39))
+
+    monkeypatch.setattr(retrieval_start, "_images", fewer)
+    message = r"^retrieval\.memory\.other: expected a set of 40 .* got letters with 39; name"
+    with pytest.raises(DataError, match=message):
+        loaded("perceiver")
+
+
+def test_more_images_are_those_of_the_memory_alone(loaded: Loads) -> None:
+    params, start = loaded(memory__sizes=[2, 9])
+    less, more = (rows_of(params, start, PLAIN, more) for more in (False, True))
+    added = sorted(set(more.tolist()) - set(less.tolist()))
+    assert torch.bincount(start.train.labels[added]).tolist() == [4] * 10
+    plain = lookup(params, start, NEAREST)
+    assert plain is not None
+    assert set(start.train.ids[added].tolist()) == set(plain.store.ids.tolist())
+
+
 def test_labels_are_handed_out_where_attention_takes_them(loaded: Loads) -> None:
     params, start = loaded("perceiver")
     d = start.train.queries.shape[1]
@@ -485,6 +511,18 @@ def test_too_many_neighbours_are_refused(run_arms: Runs) -> None:
             r"running_maximum\.every: expected at most training\.resnet18\.updates \(6\), got 7;",
         ),
         ({"retrieval.memory.other": "digits"}, r"memory\.other: expected another set than dataset"),
+        (
+            {"retrieval.training.perceiver.momentum": 0.9},
+            r"training\.perceiver\.momentum: expected 0\.0 with adam, which has its own, got 0\.9",
+        ),
+        (
+            {"retrieval.accesses": ["none"]},
+            r"ks\.resnet18: expected none where accesses has no knn, got \[2\]; take",
+        ),
+        (
+            {"retrieval.accesses": ["none"], "retrieval.ks": None},
+            r"controls\.resnet18\[6\]: expected none that tests the arm knn .*'clean-query'; take",
+        ),
         ({"retrieval.curve_noises": [0.0, 0.2]}, r"curve_noises: .* got \[0\.0, 0\.2\]"),
     ],
 )

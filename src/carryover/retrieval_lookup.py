@@ -154,7 +154,14 @@ def _stored(
     if control.stored:
         rows, _ = division(params, start, cell.seed)
         return start.train, rows[store.chosen(labels[rows], each, random)].sort().values
-    return start.train, store.chosen(labels, each, random).sort().values
+    return start.train, memory_rows(params, start, cell)
+
+
+def memory_rows(params: Params, start: Start, cell: Cell) -> Int64[Tensor, " m"]:
+    """Training images that the memory of a cell holds, of those that `division` keeps."""
+    each = per_class(params.retrieval, cell)
+    random = _drawn(params, "memory", cell.seed)
+    return store.chosen(start.train.labels.cpu(), each, random).sort().values
 
 
 def _drawn(params: Params, purpose: str, seed: int) -> torch.Generator:

@@ -20,7 +20,7 @@ from carryover.config.retrieval import Source
 from carryover.data import store
 from carryover.data.corruptions import corrupted, gaussian_noise
 from carryover.data.images import Images
-from carryover.errors import ConfigError
+from carryover.errors import ConfigError, DataError
 from carryover.files import digest
 from carryover.models import encoders
 from carryover.models.encoders import Encoder
@@ -104,7 +104,8 @@ def load_start(params: Params, item: str, device: torch.device) -> Start:
     Raises:
         ConfigError: an encoder that is not there, a feature that it does not have, or more
             neighbours than a memory has entries.
-        DataError: a set that is not prepared, or whose source has changed.
+        DataError: a set that is not prepared, or whose source has changed, or that is too small
+            for another memory.
     """
     study = params.retrieval
     memory = study.memory
@@ -122,6 +123,7 @@ def load_start(params: Params, item: str, device: torch.device) -> Start:
     other = None
     if memory.other and "other-memory" in study.controls.get(item, ()):
         parts["other"] = _images(params, memory.other, "train", parts["train"].channels)
+        _expect_enough(params, parts["train"], parts["other"])
         other = _shown(params, encoder, parts["other"], device)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -147,6 +149,18 @@ def load_start(params: Params, item: str, device: torch.device) -> Start:
         digest([encoder.weights, *(starts[name].weights for name in sorted(starts))]),
         device,
     )
+
+
+def _expect_enough(params: Params, train: Images, other: Images) -> None:
+    """Refuse a set of another memory that has fewer images than the memory has entries."""
+    memory, classes = params.retrieval.memory, len(train.class_names)
+    if len(other) < memory.per_class * classes:
+        raise DataError(
+            f"retrieval.memory.other: expected a set of {memory.per_class * classes} training "
+            f"images or more, {memory.per_class} for each of the {classes} classes of "
+            f"{params.retrieval.dataset}, got {memory.other} with {len(other)}; name a larger set "
+            "or lower retrieval.memory.per_class"
+        )
 
 
 def loaded(source: Source) -> Encoder:

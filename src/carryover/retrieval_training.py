@@ -22,7 +22,7 @@ from carryover.errors import ConfigError, Diverged
 from carryover.models.encoders import features
 from carryover.retrieval_answers import Trained, curve_noises, measured, watch_
 from carryover.retrieval_arms import Cell
-from carryover.retrieval_lookup import Lookup, division, lookup
+from carryover.retrieval_lookup import Lookup, division, lookup, memory_rows
 from carryover.retrieval_models import Record, build
 from carryover.retrieval_start import CLEAN, Start
 from carryover.train import Budget, fit, in_precision
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 def rows_of(params: Params, start: Start, cell: Cell, more: bool) -> Int64[Tensor, " n"]:
-    """Training images of a cell: those that no memory keeps, or all."""
-    rows, kept = division(params, start, cell.seed)
-    return torch.cat([rows, kept]).unique() if more else rows
+    """Training images of a cell: those that no memory keeps, or with its own memory's too."""
+    rows, _ = division(params, start, cell.seed)
+    return torch.cat([rows, memory_rows(params, start, cell)]).unique() if more else rows
 
 
 def train(

@@ -67,6 +67,10 @@ class Training:
             )
         elif len(steps) < 2:
             found.append(f"evaluate_at: expected two steps or more, got {steps}; a curve has two")
+        if self.optimiser == "adam" and self.momentum:
+            found.append(
+                f"momentum: expected 0.0 with adam, which has its own, got {self.momentum}"
+            )
         if self.weight_decay < 0:
             found.append(f"weight_decay: expected at least 0, got {self.weight_decay}")
         if sorted(self.lrs) != sorted(RATES):
@@ -217,6 +221,13 @@ class Retrieval:
         for name in ("branches", "training"):
             if sorted(getattr(self, name)) != sorted(MODELS):
                 found.append(f"{name}: expected an entry each for {', '.join(MODELS)}")
+        if "knn" not in self.accesses:
+            found += [
+                f"ks.{item}: expected none where accesses has no knn, got "
+                f"{list(self._others(item))}; take them out or add knn"
+                for item in self.items
+                if self._others(item)
+            ]
         for item, values in (self.ks or {}).items():
             found += _of_the_items(item, f"ks.{item}") + distinct(values, f"ks.{item}")
             for i, k in enumerate(values):
@@ -238,6 +249,11 @@ class Retrieval:
                     found.append(
                         f"starts.{item}.{name}: expected an encoder whose weights {path}[{i}] "
                         "starts from, it is missing; add it"
+                    )
+                if name == "clean-query" and item in self.items and "knn" not in self.accesses:
+                    found.append(
+                        f"{path}[{i}]: expected none that tests the arm knn where accesses has no "
+                        f"knn, got {name!r}; take it out or add knn"
                     )
                 if name == "memory-sizes" and not self.memory.sizes:
                     found.append(f"memory.sizes: expected some for {path}[{i}], got none")
