@@ -29,6 +29,7 @@ from carryover.adapt.avalanche_parts import Watch
 from carryover.bank_files import mapped, written
 from carryover.config import params as config
 from carryover.continual_drawn import read_drawn
+from carryover.continual_features import fitted
 from carryover.continual_training import Cell
 from carryover.errors import ConfigError, DataError
 from carryover.rows import Row, read_rows
@@ -548,6 +549,15 @@ def test_more_images_for_cka_than_there_are_are_refused_before_any_training(
         run_stage("continual", "partly")
     assert not list(Path(".scratch").glob("**/cells.jsonl"))
     run_stage("continual", "frozen")  # compares none
+
+
+def test_a_share_that_leaves_a_probe_nothing_to_train_on_is_refused(embedded: Checkout) -> None:
+    embedded.edit(**{"continual.logistic.held_out": 0.9999})
+    params = config.read(PARAMS)
+    entry = params.continual.logistic
+    message = r"^continual\.logistic\.held_out: .* got 0\.9999 of 539 images, which leaves 0; lower"
+    with pytest.raises(ConfigError, match=message):
+        fitted(params, next(iter(entry.sets)), entry.features[0])
 
 
 def test_purposes_give_their_own_seeds() -> None:

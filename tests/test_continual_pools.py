@@ -15,7 +15,7 @@ from carryover.continual_start import Start
 from carryover.continual_training import Cell, stream_for
 from carryover.data.images import Images
 from carryover.data.splits import hold_out
-from carryover.errors import DataError
+from carryover.errors import ConfigError, DataError
 from carryover.stages import PARAMS
 from conftest import TINY, Checkout
 
@@ -95,6 +95,13 @@ def test_a_permutation_is_drawn_by_its_protocols_seed(
     first, other_name, second, same = made
     assert (first == other_name) == (seeds[0] is not None)
     assert first != second == same
+
+
+@pytest.mark.parametrize(("kind", "domains"), [("ni", 1), ("classes", 1), ("domains", 2)])
+def test_a_share_that_leaves_nothing_to_train_on_is_refused(kind: str, domains: int) -> None:
+    message = r"^continual\.validation_fraction: expected a share that leaves at least one image of"
+    with pytest.raises(ConfigError, match=message):
+        stream_of(pool(domains, "own"), protocol(kind), 0, (0.9999, random()))
 
 
 def test_a_stream_that_cannot_be_made_is_named_by_its_protocol() -> None:

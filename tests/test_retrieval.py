@@ -35,11 +35,12 @@ from carryover.models.resnet18 import ResNet18
 from carryover.retrieval_answers import answers, measured
 from carryover.retrieval_arms import CONTROLS, Cell, cells, control_of, rate_of
 from carryover.retrieval_lookup import division, lookup
-from carryover.retrieval_measures import clean_too
+from carryover.retrieval_measures import clean_too, of_probe
 from carryover.retrieval_models import Started, build, spread_of, take_
 from carryover.retrieval_start import CLEAN, Start, View, load_start
-from carryover.retrieval_training import inputs, rows_of, train
+from carryover.retrieval_training import expect_batches, inputs, rows_of, train
 from carryover.rows import Row, read_rows, write_rows
+from carryover.run import Context
 from carryover.stages import PARAMS, run_stage
 from carryover.studies import retrieval
 from conftest import REPOSITORY, Checkout
@@ -665,6 +666,44 @@ def test_what_was_measured_before_a_divergence_stays(
     assert one(rows, "accuracy") == one(rows, "curve_accuracy", step=6)
     table = pq.read_table("data/predictions/retrieval/perceiver/attention.parquet")
     assert table.num_rows == 0
+
+
+def test_a_share_that_leaves_nothing_to_train_on_is_refused(loaded: Loads) -> None:
+    params, start = loaded("perceiver", validation_fraction=0.9999)
+    probe = Cell("none", 0, "probe", 0)
+    message = r"^retrieval\.validation_fraction: expected a share that leaves at least one image"
+    with pytest.raises(ConfigError, match=message):
+        retrieval.validated(params, start, "perceiver", replace(PLAIN, lr=0.1))
+    with pytest.raises(ConfigError, match=message):
+        of_probe(params, start, probe)
+
+
+@pytest.mark.parametrize(
+    ("changes", "images"),
+    [
+        ({"batch_size": 1}, 376),
+        ({"batch_size": 249, "updates": 3}, 499),  # and one more
+        ({"batch_size": 249}, 0),  # the third batch is not met
+        ({"batch_size": 249, "updates": 3, "drop_last": True}, 0),
+        ({"batch_size": 249, "updates": 3, "size": 9}, 0),  # four pixels
+        ({"batch_size": 375}, 376),  # left of them to try rates on
+    ],
+)
+def test_a_batch_of_one_image_is_refused_where_batch_norm_sees_one_pixel(
+    loaded: Loads, changes: dict[str, Any], images: int
+) -> None:
+    given = {"updates": 2, **changes}
+    updates = given.pop("updates")
+    curve = {"training__resnet18__evaluate_at": [1, updates]}
+    given |= {"training__resnet18__updates": updates, **curve, **FEW}
+    params, start = loaded(**given)
+    expect_batches(params, start, "perceiver")
+    if not images:
+        expect_batches(params, start, "resnet18")
+        return
+    message = rf"^retrieval\.batch_size: expected no batch of .* \(resnet18 at 8 px\).* {images} tr"
+    with pytest.raises(ConfigError, match=message):
+        retrieval.stage(params, "resnet18", Context("retrieval@resnet18", "p", "s", lambda: None))
 
 
 def test_the_published_rate_is_that_of_torch_stepped_once_an_epoch() -> None:

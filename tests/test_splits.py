@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset, random_split
 
 from carryover.data.splits import (
     balanced_subset,
+    expect_each,
     expect_left,
     hold_out,
     random_parts,
@@ -124,6 +125,16 @@ def test_less_than_two_classes_to_train_on_are_refused() -> None:
         said = f"x: expected a share .*, got 0.9 of 20 images, which leaves {classes}; lower it"
         with pytest.raises(ConfigError, match=said):
             expect_left(left, 0.9, 20, "x")
+
+
+def test_a_validation_set_leaves_an_image_of_each_class() -> None:
+    labels, rows = torch.tensor([0, 0, 4, 4]), torch.arange(4)
+    expect_each(labels, rows[1:3], rows[:1], "x")
+    for kept in (rows[:2], rows[:0]):
+        with pytest.raises(ConfigError, match="x: expected a share that leaves at least one image"):
+            expect_each(labels, kept, rows[2:], "x")
+    with pytest.raises(ConfigError, match="x: expected a share that holds out at least one image"):
+        expect_each(labels, rows, rows[:0], "x")
 
 
 def test_published_sizes_follow_from_the_class_counts() -> None:

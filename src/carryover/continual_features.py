@@ -12,7 +12,7 @@ from carryover import bank_out, run
 from carryover.config.continual_arms import Kind
 from carryover.continual_start import stale
 from carryover.data import store
-from carryover.data.splits import expect_some, hold_out
+from carryover.data.splits import expect_left, expect_some, hold_out
 from carryover.embed import EMBEDDINGS
 from carryover.models.features import Feature
 from carryover.prepare import SETS, refuse_stale
@@ -59,6 +59,7 @@ def fitted(params: Params, name: str, kind: Kind) -> tuple[Fitted, str, str]:
     )
     kept, held = hold_out(y, entry.held_out, random, entry.stratified)
     expect_some(held, "continual.logistic.held_out")
+    expect_left(y[kept], entry.held_out, len(y), "continual.logistic.held_out")
     probe = logistic(x, y, [kept], [entry.l2], classes, TOLERANCE, entry.max_steps)
     weights, bias = probe.class_weights[0, 0], probe.biases[0, 0]
     first = entry.sets[name].test_images or len(parts["test"][1])

@@ -14,7 +14,7 @@ from carryover import run
 from carryover.config.continual_arms import Protocol
 from carryover.data import store, streams
 from carryover.data.images import Images
-from carryover.data.splits import expect_some, hold_out
+from carryover.data.splits import expect_each, hold_out
 from carryover.data.streams import Stream
 from carryover.errors import ConfigError, DataError
 from carryover.files import digest
@@ -160,7 +160,7 @@ def stream_of(
             images, and what draws it. A photograph that several domains show is held out of all.
     Raises:
         DataError: as `data.streams`.
-        ConfigError: no image is held out.
+        ConfigError: no image is held out, or all of a class and domain are.
     """
     rows = pool.rows(test=False), pool.rows(test=True)
     if held_out is not None:
@@ -200,7 +200,7 @@ def _held_out(
     shown = pool.ids[rows] if repeats else rows
     drawn = (pool.domain[rows] == 0).nonzero()[:, 0] if repeats else torch.arange(len(rows))
     places = pool.domain[rows[drawn]] * len(pool.class_names) + pool.labels[rows[drawn]]
-    _, held = hold_out(places, fraction, random, stratified=True)
-    expect_some(held, "continual.validation_fraction")
+    kept, held = hold_out(places, fraction, random, stratified=True)
+    expect_each(places, kept, held, "continual.validation_fraction")
     out = torch.isin(shown, shown[drawn[held]])
     return rows[~out], rows[out]

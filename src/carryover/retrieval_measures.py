@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from carryover import run
-from carryover.data.splits import expect_some, hold_out
+from carryover.data.splits import expect_each, hold_out
 from carryover.files import write_bytes
 from carryover.measure.calibration import calibration_error, negative_log_likelihood
 from carryover.measure.curves import area, running_maximum, steps_to
@@ -187,7 +187,7 @@ def of_probe(params: Params, start: Start, cell: Cell) -> list[Number]:
     labels = start.train.labels[rows.to(start.device)].cpu()
     random = run.generator(params.seed, f"retrieval/probe/{cell.seed}")
     kept, held = hold_out(labels, study.validation_fraction, random, True)
-    expect_some(held, "retrieval.validation_fraction")
+    expect_each(labels, kept, held, "retrieval.validation_fraction")
     x = start.train.queries[rows.to(start.device)].cpu()
     middle, spread = x.mean(0), x.std(0).clamp(min=1e-6)
     x = (x - middle) / spread

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from carryover import run
 from carryover.config.retrieval import Retrieval, Training
 from carryover.data.crops import random_crop
+from carryover.data.splits import expect_each, hold_out
 from carryover.data.transforms import to_rgb
 from carryover.errors import ConfigError, Diverged
 from carryover.models.encoders import features
 from carryover.retrieval_answers import Trained, curve_noises, measured, watch_
-from carryover.retrieval_arms import Cell
+from carryover.retrieval_arms import Cell, cells, control_of
 from carryover.retrieval_lookup import Lookup, division, lookup, memory_rows
 from carryover.retrieval_models import Record, build
 from carryover.retrieval_start import CLEAN, Start
@@ -35,6 +36,60 @@ def rows_of(params: Params, start: Start, cell: Cell, more: bool) -> Int64[Tenso
     """Training images of a cell: those that no memory keeps, or with its own memory's too."""
     rows, _ = division(params, start, cell.seed)
     return torch.cat([rows, memory_rows(params, start, cell)]).unique() if more else rows
+
+
+def held_out(
+    params: Params, start: Start, cell: Cell
+) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
+    """Images that a rate is tried on, and those held out of them to choose it by.
+
+    Raises:
+        ConfigError: no image is held out, or all of a class are.
+    """
+    rows = rows_of(params, start, cell, more=False)
+    random = run.generator(params.seed, "retrieval/validation")
+    labels = start.train.labels.cpu()[rows]
+    kept, held = hold_out(labels, params.retrieval.validation_fraction, random, True)
+    expect_each(labels, kept, held, "retrieval.validation_fraction")
+    return rows[kept], rows[held]
+
+
+def expect_batches(params: Params, start: Start, item: str) -> None:
+    """Refuse numbers of images that some training of an item cannot take, before any of them.
+
+    Raises:
+        ConfigError: as `updates_per_epoch` and `held_out`, or a batch of a single image where batch
+            norm sees one pixel of it.
+    """
+    study, updates = params.retrieval, params.retrieval.training[item].updates
+    tried, final = cells(study, item)
+    for cell in (*tried, *(cell for cell in final if cell.seed == 0)):  # as many in all seeds
+        control = control_of(study, cell)
+        if not control.trains:
+            continue
+        more = control.more_images
+        rows = held_out(params, start, cell)[0] if cell.lr else rows_of(params, start, cell, more)
+        met = updates_per_epoch(study, len(rows)) <= updates and not study.drop_last
+        single = study.batch_size == 1 or (met and len(rows) % study.batch_size == 1)
+        if single and _one_pixel(params, start, item, cell):
+            raise ConfigError(
+                "retrieval.batch_size: expected no batch of a single image where batch norm sees "
+                f"one pixel of it ({item} at {study.size} px), got one from {len(rows)} training "
+                f"images in batches of {study.batch_size}; change batch_size or memory.per_class"
+            )
+
+
+def _one_pixel(params: Params, start: Start, item: str, cell: Cell) -> bool:
+    """Whether a batch norm of a cell's network sees a single pixel of an image."""
+    control = cell.control if control_of(params.retrieval, cell).start else "none"
+    network = build(params, start, item, Cell("none", 0, control, cell.seed)).eval()
+    seen: list[int] = []
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.register_forward_pre_hook(lambda _, x: seen.append(x[0][0, 0].numel()))
+    with torch.no_grad():
+        network(start.train.pixels[:1].to(start.device).float() / 255)
+    return 1 in seen
 
 
 def train(

@@ -60,6 +60,28 @@ def expect_some(held: Int64[Tensor, " held"], path: str) -> None:
         )
 
 
+def expect_each(
+    labels: Int64[Tensor, " n"],
+    kept: Int64[Tensor, " kept"],
+    held: Int64[Tensor, " held"],
+    path: str,
+) -> None:
+    """Refuse an empty validation set, and one that leaves no image of some class to train on.
+
+    Args:
+        labels: of all images; `kept`, `held` are rows of them, `path` the parameter that parts
+            them.
+    Raises:
+        ConfigError: no image is held out, or all of a class are.
+    """
+    expect_some(held, path)
+    if len(labels[kept].unique()) < len(labels.unique()):
+        raise ConfigError(
+            f"{path}: expected a share that leaves at least one image of each class to train on, "
+            "got one that leaves none of some class; lower it"
+        )
+
+
 def expect_left(labels: Int64[Tensor, " kept"], fraction: float, images: int, path: str) -> None:
     """Refuse to train on what is left beside a validation set where that is less than two classes.
 

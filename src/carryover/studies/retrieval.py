@@ -26,7 +26,6 @@ import torch
 from carryover import checkpoints, retrieval_predictions, run
 from carryover.config.retrieval import ACCESSES, STARTED
 from carryover.config.retrieval import Retrieval as Study
-from carryover.data.splits import expect_some, hold_out
 from carryover.parallel import compute
 from carryover.retrieval_answers import accuracy_on
 from carryover.retrieval_arms import Cell, cells, control_of, lrs_of, rate_of
@@ -41,7 +40,7 @@ from carryover.retrieval_measures import (
 )
 from carryover.retrieval_models import adapted
 from carryover.retrieval_start import CLEAN, Start, load_start
-from carryover.retrieval_training import rows_of, train
+from carryover.retrieval_training import expect_batches, held_out, rows_of, train
 from carryover.rows import Row, write_rows
 from carryover.scratch import Scratch, alone
 
@@ -60,6 +59,7 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     study = params.retrieval
     device = run.device(run.chosen_device())
     start = load_start(params, item, device)
+    expect_batches(params, start, item)
     made_from = {
         "params": context.params,
         "source": context.source,
@@ -138,16 +138,11 @@ def chosen_rates(
 
 def validated(params: Params, start: Start, item: str, cell: Cell) -> Facts:
     """What a rate gives on held out training images after training without them."""
-    study = params.retrieval
-    rows = rows_of(params, start, cell, more=False)
-    random = run.generator(params.seed, "retrieval/validation")
-    labels = start.train.labels.cpu()[rows]
-    kept, held = hold_out(labels, study.validation_fraction, random, True)
-    expect_some(held, "retrieval.validation_fraction")
-    trained = train(params, start, item, cell, cell.lr, rows[kept], None)
+    kept, held = held_out(params, start, cell)
+    trained = train(params, start, item, cell, cell.lr, kept, None)
     if trained.diverged:  # the worst that a rate can do
         return {"accuracy": 0.0, "loss": math.inf}
-    accuracy, loss = accuracy_on(params, start, trained, rows[held])
+    accuracy, loss = accuracy_on(params, start, trained, held)
     return {"accuracy": accuracy, "loss": loss}
 
 
