@@ -30,7 +30,10 @@ from carryover.bank_files import mapped, written
 from carryover.config import params as config
 from carryover.continual_drawn import read_drawn
 from carryover.continual_features import fitted
-from carryover.continual_training import Cell
+from carryover.continual_measures import measured
+from carryover.continual_pools import Pool
+from carryover.continual_training import Cell, Trained
+from carryover.data.streams import Stream, Task
 from carryover.errors import ConfigError, DataError
 from carryover.rows import Row, read_rows
 from carryover.stages import PARAMS, run_stage
@@ -456,6 +459,7 @@ def test_a_small_cnn_goes_through_every_strategy(embedded: Checkout) -> None:
 
 def test_a_diverged_training_is_recorded_as_one_class(embedded: Checkout) -> None:
     only(embedded, "logits", lrs=[1.0e30])
+    embedded.edit(**{"continual.protocols.ti-2.mask": False})
     run_stage("continual", "unfrozen")
     rows = rows_of("unfrozen")
     assert of(rows, "diverged", "train") == [1.0]
@@ -466,13 +470,28 @@ def test_a_diverged_training_is_recorded_as_one_class(embedded: Checkout) -> Non
     assert not list((CHECKPOINTS / "unfrozen" / "layers").glob("*"))
 
 
+def test_a_masked_network_that_diverged_names_the_first_class_of_each_task() -> None:
+    labels = torch.tensor([4, 2, 2, 1, 3, 3, 3, 1])
+    rows = torch.arange(8)
+    tasks = [Task(rows[:0], rows[:4], (2, 4), 0), Task(rows[:0], rows[4:], (1, 3), 1)]
+    pool = Pool((), (), labels, rows, rows, rows >= 0)
+    arm = config.read(TINY).continual.arms["chunks"]
+    for masked, right in ((True, 3), (False, 0)):
+        stream = Stream(tuple(tasks), shared_test=False, masked=masked)
+        gone = Trained(torch.nn.Linear(1, 1), [], True, stream)
+        found = {metric: rest for _, metric, *rest in measured(gone, arm, pool, "naive", 0)}
+        assert found["accuracy"] == [{"experience": 1}, right / 8, 8]
+        assert ("is_constant" in found) == (not masked)
+
+
 def test_a_training_that_its_last_update_breaks_is_recorded_so_too(embedded: Checkout) -> None:
     images = 10_000  # all in one batch: one update, of a loss that was still finite
     only(embedded, "logits", lrs=[1.0e30], strategies=["joint"], batch_size=images, epochs=1)
     run_stage("continual", "unfrozen")
     rows = rows_of("unfrozen")
     assert of(rows, "diverged", "train") == [1.0]
-    assert of(rows, "is_constant", experience=1) == [1.0]
+    assert of(rows, "accuracy", experience=1) == [pytest.approx(0.2, abs=0.02)]  # with a mask
+    assert not of(rows, "is_constant")
     assert not of(rows, "nll")
 
 

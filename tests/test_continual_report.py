@@ -419,6 +419,26 @@ def test_intervals_that_exclude_0_are_counted_beside_what_passes_holm() -> None:
     )
 
 
+def test_comparisons_with_a_run_that_diverged_are_not_counted() -> None:
+    rows = everything()
+    gone = ("s-digits", "ci-5", "partly", "ewc", 1)
+    axes = ("stream", "protocol", "strategy", "seed")
+    for i, each in enumerate(rows):
+        stream, protocol, strategy, seed = (each.cell.get(axis) for axis in axes)
+        if each.metric == "diverged" and gone == (stream, protocol, each.item, strategy, seed):
+            rows[i] = replace(each, value=1.0)
+    scores = from_rows(rows)
+    gains = continual_gains.gains(scores)
+    left_out = [g for g in gains if gone[:4] == (*g.run[:3], g.run.strategy)]
+    told = continual_summary.answer(scores, gains)
+    assert left_out
+    assert (
+        f"Not counted: comparisons with a run of which a seed diverged ({len(left_out)})." in told
+    )
+    counted = re.findall(r"of (\d+) comparisons", told.split("Beside naive")[0])
+    assert sum(map(int, counted)) == sum(g.axis == "item" for g in gains if g not in left_out)
+
+
 def test_a_diverged_training_has_an_accuracy_and_nothing_else() -> None:
     cell = {"stream": "s-digits", "protocol": "ni-3", "strategy": "ewc", "seed": 0}
     found = [

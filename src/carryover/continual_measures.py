@@ -36,7 +36,7 @@ def measured(trained: Trained, arm: Arm, pool: Pool, strategy: str, memory: int)
     """Numbers of a reported training, experience after experience, then of the whole stream.
 
     Of one that diverged: of the experiences that were whole, and of the last one what a network
-    does that always names the first class.
+    does that always names the first class, of those that the stream's mask leaves.
     """
     stream, after = trained.stream, trained.after
     count = len(stream.tasks)
@@ -54,14 +54,22 @@ def measured(trained: Trained, arm: Arm, pool: Pool, strategy: str, memory: int)
         if seen.experience >= 0:
             found += _shown(seen, stream, strategy, memory, arm.epochs)
     if trained.diverged:  # weights that are not finite: no output is above another
-        labels = pool.labels[torch.cat([task.test for task in stream.tasks]).unique()]
-        share = float((labels == 0).double().mean())
-        at = {"experience": count - 1}
-        found.append(("test", "accuracy", at, share, len(labels)))
-        return [*found, ("test", "is_constant", at, 1.0, len(labels))]
+        at, (right, n) = {"experience": count - 1}, _first_named(stream, pool)
+        found.append(("test", "accuracy", at, right / n, n))
+        return found if stream.masked else [*found, ("test", "is_constant", at, 1.0, n)]
     if count > 1 and not stream.shared_test:
         found += _of_stream(matrix, sum(len(task.test) for task in stream.tasks))
     return found
+
+
+def _first_named(stream: Stream, pool: Pool) -> tuple[int, int]:
+    """How many test images are of the class that is named first, and how many there are."""
+    if stream.masked:  # every task is tested on its own
+        parts = [(pool.labels[task.test], min(task.classes)) for task in stream.tasks]
+    else:
+        parts = [(pool.labels[torch.cat([task.test for task in stream.tasks]).unique()], 0)]
+    right = sum(int((labels == first).sum()) for labels, first in parts)
+    return right, sum(len(labels) for labels, _ in parts)
 
 
 def _tested(

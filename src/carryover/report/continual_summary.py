@@ -122,9 +122,27 @@ def headline(summary: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]
 
 
 def answer(scores: Scores, gains: Sequence[Gain]) -> str:
-    """What these rows say of freezing, of strategies, and of predictors of one class."""
-    said = [_freezing(gains), _strategies(gains), *_lost(scores), _replayed(scores)]
+    """What these rows say of freezing, of strategies, and of predictors of one class.
+
+    Comparisons with a run of which some seed diverged are not counted as better or worse.
+    """
+    whole = [gain for gain in gains if not _diverged(scores, gain)]
+    said = [_freezing(whole), _strategies(whole), _left_out(len(gains) - len(whole))]
+    said += [*_lost(scores), _replayed(scores)]
     return " ".join(each for each in [*said, _constant(scores)] if each)
+
+
+def _diverged(scores: Scores, gain: Gain) -> bool:
+    """Whether a seed of either run of a comparison diverged."""
+    known = [run for run in (gain.run, gain.other) if run in scores.numbers]
+    shares = [continual_intervals.mean(scores, run, "train", "diverged") for run in known]
+    return any(share for share in shares)
+
+
+def _left_out(count: int) -> str:
+    if not count:
+        return ""
+    return f"Not counted: comparisons with a run of which a seed diverged ({count})."
 
 
 def _freezing(gains: Sequence[Gain]) -> str:
