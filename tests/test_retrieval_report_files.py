@@ -300,15 +300,14 @@ def test_kept_rows_of_other_presets_are_tables_of_their_own(tmp_path: Path, scor
 
 
 def test_the_text_names_memory_budget_rates_and_faults() -> None:
-    tiny = study()
-    plain = retrieval_report.settings(tiny, {})
+    tiny, made = study(), from_rows(everything(1))
+    plain = retrieval_report.settings(tiny, {}, made)
     assert f"{tiny.memory.per_class} images of each class of {tiny.dataset}" in plain[0]
-    updates = tiny.training["resnet18"].updates
-    assert plain[2].startswith(f"Updates: resnet18 {updates}, perceiver ")
+    assert plain[2].startswith("Updates: resnet18 240, perceiver 240, in")  # of the rows
     assert plain[2].endswith(f", in batches of {tiny.batch_size}.")
     faults = replace(tiny.faults_of_original, entry_zero=True, reshaped_tokens=True)
     found = retrieval_report.settings(
-        replace(tiny, faults_of_original=faults, head_classes=1000, normalise=False), {}
+        replace(tiny, faults_of_original=faults, head_classes=1000, normalise=False), {}, made
     )
     assert found[-1] == (
         "As published: every random entry is entry 0; retrieval blocks scramble the map; "
@@ -316,12 +315,22 @@ def test_the_text_names_memory_budget_rates_and_faults() -> None:
     )
     resnet = replace(tiny.training["resnet18"], schedule="cosine-epoch")
     stepped = replace(tiny, drop_last=True, training=tiny.training | {"resnet18": resnet})
-    assert retrieval_report.settings(stepped, {})[-1] == (
+    assert retrieval_report.settings(stepped, {}, made)[-1] == (
         "As published: an epoch's last, smaller batch is left out; rates move once an epoch."
     )
     memory = replace(tiny.memory, images="training", exclude_own=False)
-    told = retrieval_report.settings(replace(tiny, memory=memory), {})[0]
+    told = retrieval_report.settings(replace(tiny, memory=memory), {}, made)[0]
     assert "which are training images too, an image's own not left out" in told
+
+
+def test_rows_of_different_parameters_are_told() -> None:
+    tiny, made = study(), from_rows(everything(1))
+    plain = retrieval_report.settings(tiny, {}, made)
+    for other, said in (("p", []), ("q", ["(digests: resnet18 p, perceiver q): do not compare"])):
+        digests = {"resnet18": "p", "perceiver": other}
+        found = retrieval_report.settings(tiny, {}, made, digests)
+        assert found[len(said) :] == plain
+        assert all(part in sentence for part, sentence in zip(said, found, strict=False))
 
 
 def test_the_text_names_what_pretrained_networks_saw() -> None:
@@ -331,13 +340,13 @@ def test_the_text_names_what_pretrained_networks_saw() -> None:
         controls={"resnet18": ("simclr",)},
         starts={"resnet18": {"simclr": Source("simclr:resnet50", "x.pth")}},
     )
-    params = config.read(REPOSITORY / "presets" / "mini.yaml")
+    params, made = config.read(REPOSITORY / "presets" / "mini.yaml"), from_rows(everything(1))
     memory = replace(tiny.memory, encoder=Source("pretrain:byol", None))
-    found = retrieval_report.settings(replace(tiny, memory=memory), params.pretrain)
+    found = retrieval_report.settings(replace(tiny, memory=memory), params.pretrain, made)
     assert "by pretrain:byol (images of world without labels); others" in found[0]
     assert found[1] == "Pretrained starts: resnet18, pretrained by SimCLR: simclr:resnet50."
     none = replace(tiny, controls={"resnet18": ("vote",)})
-    assert retrieval_report.settings(none, {})[1].startswith("Updates: ")
+    assert retrieval_report.settings(none, {}, made)[1].startswith("Updates: ")
 
 
 def test_the_stage_writes_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

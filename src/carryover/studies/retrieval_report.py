@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from carryover import retrieval_predictions, run
@@ -33,7 +34,7 @@ from carryover.report.retrieval_gains import REFERENCES, gains
 from carryover.report.retrieval_names import CONTROLS
 from carryover.report.retrieval_nearest import Looked, nearest
 from carryover.report.retrieval_published import Printed
-from carryover.report.retrieval_scores import Scores, from_rows, places
+from carryover.report.retrieval_scores import Scores, from_rows, numbers, places
 from carryover.report.retrieval_summary import answer, headline, reading, summarise
 from carryover.report.stored import kept_rows, rows_of_preset
 from carryover.report.tables import Table, latex, markdown
@@ -65,7 +66,8 @@ def stage(params: Params, item: str, context: run.Context) -> None:
     }
     found = gains(scores)
     tables = tables_of(scores, kept, printed)
-    text = f"{reading(scores, settings(study, params.pretrain))}\n\n{answer(scores, found)}"
+    said = settings(study, params.pretrain, scores, {row.item: row.params for row in rows})
+    text = f"{reading(scores, said)}\n\n{answer(scores, found)}"
     drawn = [*figures_of(scores, kept, study), ("nearest", of_nearest(looked, study.dataset))]
     context.refuse_edited()
     write_json(FOLDER / "summary.json", summarise(scores))
@@ -118,11 +120,17 @@ def of_nearest(looked: Mapping[str, Sequence[Looked]], dataset: str) -> Figure:
     return nearest(looked, *retrieval_attended.pictures(SETS / dataset, looked))
 
 
-def settings(study: Study, pretrained: Mapping[str, object]) -> list[str]:
+def settings(
+    study: Study,
+    pretrained: Mapping[str, object],
+    scores: Scores,
+    made_with: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
     """Sentences on the protocol: memory, budget, how rates are chosen, faults that are on.
 
     Args:
         pretrained: recipes of the networks that are trained here, which say on what.
+        made_with: digest of the parameters that each item's rows were made with.
     """
     memory = study.memory
     images = {
@@ -131,8 +139,9 @@ def settings(study: Study, pretrained: Mapping[str, object]) -> list[str]:
         + (", an image's own left out" if memory.exclude_own else ", an image's own not left out"),
     }[memory.images]
     chosen = [item for item in study.items if _several(study, item)]
-    updates = ", ".join(f"{item} {study.training[item].updates}" for item in study.items)
+    updates = ", ".join(f"{item} {_updates(scores, item)}" for item in study.items)
     said = [
+        *_unlike(made_with),
         f"The memory holds {memory.per_class} images of each class of {study.dataset}, {images}, "
         f"as embeddings by {_told(memory.encoder, pretrained)}; others for every seed.",
         *_starts(study, pretrained),
@@ -159,6 +168,30 @@ def settings(study: Study, pretrained: Mapping[str, object]) -> list[str]:
     }
     on = [name for name, is_on in faults.items() if is_on]
     return [*said, f"As published: {'; '.join(on)}."] if on else said
+
+
+def _updates(scores: Scores, item: str) -> int:
+    """The most updates that a training of an item took: fewer are of those that diverged."""
+    taken = [
+        each.value
+        for arm in scores.numbers
+        if arm.item == item
+        for found in numbers(scores, arm, "updates", "train").values()
+        for each in found.values()
+    ]
+    return round(max(taken, default=0))
+
+
+def _unlike(made_with: Mapping[str, str]) -> list[str]:
+    """A sentence where not all items' rows were made with the same parameters."""
+    if len(set(made_with.values())) < 2:
+        return []
+    listed = ", ".join(f"{item} {digest}" for item, digest in made_with.items())
+    return [
+        f"The items' rows were made with different parameters (digests: {listed}): do not compare "
+        "items. What is said here of memory, batches, rates and faults is of the present ones; "
+        "`dvc repro retrieval` makes all rows with these."
+    ]
 
 
 def _starts(study: Study, pretrained: Mapping[str, object]) -> list[str]:
