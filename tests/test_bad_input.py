@@ -269,7 +269,10 @@ VALUES: list[tuple[dict[str, Any], str]] = [
     ({"encoders.clip-nano.source": "pretrain:x"}, "encoders.clip-nano.source: expected pretrain:"),
     ({"pretrain.clip-nano.objective": "magic"}, "pretrain.clip-nano.objective: expected one of"),
     ({"pretrain.clip-nano.objective": []}, "pretrain.clip-nano.objective: expected one of"),
-    ({"pretrain.cnn6-digits-0-4.network.depth": 10**9}, "depth: expected a number above 0 and at"),
+    (
+        {"pretrain.cnn6-digits-0-4.network.depth": 10**9},
+        "pretrain.cnn6-digits-0-4.network.depth: expected a number above 0 and at most 1000",
+    ),
     ({"cuts.settings": ["fr"]}, "cuts.settings: expected 'baseline' among them"),
     ({"cuts.settings": ["fr", "fr", "baseline"]}, "cuts.settings: expected each entry once"),
     ({"cuts.cuts": [9]}, "cuts.cuts[0]: expected 0 to 6 (the depth of cnn6-digits-0-4), got 9"),

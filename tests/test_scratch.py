@@ -35,7 +35,9 @@ def test_cells_of_other_parameters_are_not_seen(scratch: Path) -> None:
     assert Scratch("cuts@ft", {"params": "a"}).cells() == {}
 
 
-@pytest.mark.parametrize("torn", ['["c", {"va', '["c"', "[", '["c", 3]', "\x00\x00\x00", "5\n", "[[1], 2]"])
+@pytest.mark.parametrize(
+    "torn", ['["c", {"va', '["c"', "[", '["c", 3]', "\x00\x00\x00", "5\n", "[[1], 2]"]
+)
 def test_a_line_torn_by_a_kill_is_dropped_and_work_goes_on(scratch: Path, torn: str) -> None:
     state = Scratch("cuts@fr", {})
     state.add("a", 1)
