@@ -54,8 +54,8 @@ def measured(trained: Trained, arm: Arm, pool: Pool, strategy: str, memory: int)
         if seen.experience >= 0:
             found += _shown(seen, stream, strategy, memory, arm.epochs)
     if trained.diverged:  # weights that are not finite: no output is above another
-        at, (right, n) = {"experience": count - 1}, _first_named(stream, pool)
-        found.append(("test", "accuracy", at, right / n, n))
+        at, (hits, n) = {"experience": count - 1}, _first_named(stream, pool)
+        found.append(("test", "accuracy", at, hits / n, n))
         return found if stream.masked else [*found, ("test", "is_constant", at, 1.0, n)]
     if count > 1 and not stream.shared_test:
         found += _of_stream(matrix, sum(len(task.test) for task in stream.tasks))
