@@ -867,7 +867,7 @@ def test_reference_sentences_that_are_not_there_are_refused(run_methods: Runs) -
         ({"updates": None}, "updates: expected a number here or for epochs, .* got None and None"),
         ({"updates": None, "epochs": 0}, "epochs: expected at least 1, got 0"),
         ({"curves.map_images": 1}, r"curves\.map_images: expected 0 or 5 images of all sets to"),
-        ({"l2s": [1.0, 1.0]}, "l2s: expected each entry once, got 1.0 twice"),
+        ({"l2s": [1.0, 1.0]}, "l2s: expected each entry once, got 1 twice"),
         ({"accumulate": 17}, "accumulate: expected at most batch_size, 16, got 17"),
         ({"lora.dropout": 1.0}, r"lora\.dropout: expected a share of at least 0, below 1, got 1"),
         ({"encoder": "clip"}, r"sequence\.encoder: expected one of clip-nano, got 'clip'"),

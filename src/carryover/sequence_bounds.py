@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from carryover import run
 from carryover.adapt import distill
 from carryover.data.crops import boxes
-from carryover.data.splits import expect_some, hold_out
+from carryover.data.splits import expect_each, hold_out
 from carryover.sequence_carried import Answers, Cell
 from carryover.sequence_distilling import texts
 from carryover.sequence_losses import Piece, cropped, split, summed
@@ -143,7 +143,7 @@ def chosen_ridge(params: Params, start: Start, task: Task) -> dict[str, Tensor]:
     z, labels = F.normalize(task.train.embeddings, dim=-1), task.train.labels
     random = run.generator(params.seed, f"sequence/validation/{task.name}")
     kept, held = hold_out(labels.cpu(), study.validation_fraction, random, True)
-    expect_some(held, "sequence.validation_fraction")
+    expect_each(labels.cpu(), kept, held, "sequence.validation_fraction")
     kept, held = kept.to(z.device), held.to(z.device)
     tried = ridge(z, labels, [kept], study.l2s, classes)
     right = accuracies(tried.class_weights, tried.biases, z[held], labels[held])

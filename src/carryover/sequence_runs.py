@@ -17,7 +17,7 @@ from carryover import checkpoints, run
 from carryover.adapt.averaging import copied
 from carryover.checkpoints import Checkpoint
 from carryover.config.sequence import Sequence as Study
-from carryover.data.splits import expect_some, hold_out
+from carryover.data.splits import expect_each, hold_out
 from carryover.distributed import Ranks
 from carryover.errors import DataError, Diverged
 from carryover.files import digest
@@ -125,7 +125,7 @@ def validated(
         random = run.generator(params.seed, f"sequence/validation/{task.name}")
         labels = task.train.labels.cpu()
         kept, held = hold_out(labels, study.validation_fraction, random, True)
-        expect_some(held, "sequence.validation_fraction")
+        expect_each(labels, kept, held, "sequence.validation_fraction")
         less = replace(place, examples=task.train.take(kept.to(start.device)))
         height = cell.lr * factor(study, task.name)
         try:
