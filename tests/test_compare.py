@@ -165,9 +165,11 @@ def test_two_rows_for_one_repeat_are_refused() -> None:
 
 
 def test_negative_tolerance_is_refused() -> None:
-    said = r"expected tolerances of 0 or more, got -0.1 and 0.0 for \*; drop the sign"
+    said = r"expected finite tolerances of 0 or more, got -0.1 and 0.0 for \*; give numbers"
     with pytest.raises(DataError, match=said):
         compare([], [], up_to(-0.1, 0.0))
+    with pytest.raises(DataError, match=r"got 0\.0 and inf"):
+        compare([], [], up_to(0.0, math.inf))
 
 
 def test_first_tolerance_that_matches_study_item_and_metric_counts() -> None:

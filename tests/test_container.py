@@ -229,6 +229,38 @@ def test_nothing_runs_when_the_mounted_folder_cannot_take_results(box: Box) -> N
     assert not box.work.exists()
 
 
+def scripted(folder: Path, name: str, text: str) -> str:
+    """A PATH on which a command is this script."""
+    folder.mkdir()
+    (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+    (folder / name).chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+@on_linux
+def test_mounted_folder_that_takes_no_result_at_the_end_is_told(box: Box, tmp_path: Path) -> None:
+    path = scripted(tmp_path / "bin", "mountpoint", "exit 0")
+    spoil = f"rmdir {box.out} && ln -s /proc {box.out}"  # as where it became full
+    code, _, messages = box.run("bash", "-c", spoil, PATH=path)
+    assert code == 1
+    assert f"expected {box.out} to take the results still" in messages
+
+
+@on_linux
+def test_stop_while_the_checkout_is_copied_is_no_full_disk(box: Box, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    path = scripted(tmp_path / "bin", "cp", f"touch {started}; exec sleep 20")
+    with box.start("true", PATH=path) as process:
+        deadline = time.monotonic() + 30
+        while not started.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, messages = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "free some space" not in messages
+
+
 @on_linux
 def test_folder_that_is_not_mounted_is_told(box: Box) -> None:
     _, _, messages = box.run("dvc", "repro", "--help")
@@ -245,11 +277,7 @@ def test_working_copy_that_cannot_be_made_is_told(box: Box) -> None:
 
 @on_linux
 def test_what_is_no_command_is_one_of_carryover(box: Box, tmp_path: Path) -> None:
-    command = tmp_path / "bin" / "carryover"
-    command.parent.mkdir()
-    command.write_text('#!/bin/sh\necho carryover "$@"\n')
-    command.chmod(0o755)
-    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+    path = scripted(tmp_path / "bin", "carryover", 'echo carryover "$@"')
     code, output, messages = box.run("reproduce", "--preset", "lab", PATH=path)
     assert (code, output) == (0, "carryover reproduce --preset lab\n")
     assert "no folder is mounted" in messages

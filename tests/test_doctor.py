@@ -276,6 +276,33 @@ def test_a_damaged_object_of_the_cache_is_named_and_written_again(
     assert found() == ([], True)
 
 
+def test_the_cache_is_where_dvc_was_told_to_have_it(whole: Checkout, tmp_path: Path) -> None:
+    settings, elsewhere = Path(".dvc/config.local"), tmp_path / "elsewhere"
+    settings.write_text(f"[cache]\n    dir = {elsewhere}\n['remote \"s\"']\n    url = s3://a%b\n")
+    bad, _ = found()
+    assert "as cache.dir says, found no folder" in bad[0]
+    shutil.copytree(".dvc/cache", elsewhere)
+    assert found() == ([], True)
+    path = object_of(md5_of(Path("data/sets/digits/manifest.json")))
+    assert path.is_relative_to(elsewhere)
+    path.chmod(0o644)
+    flipped(path)
+    bad, _ = found()
+    assert [str(path) in line for line in bad] == [True]
+    settings.write_text("no settings")
+    with pytest.raises(ConfigError, match=r"config\.local: expected settings of DVC"):
+        found()
+    settings.unlink()
+
+
+def test_a_folder_among_the_objects_is_told_and_the_rest_examined(whole: Checkout) -> None:
+    odd = object_of("ab" + "c" * 30)
+    odd.mkdir(parents=True)
+    bad, _ = found()
+    assert bad == [f"BAD  {odd}: expected an object of DVC's cache, got 'Is a directory'"]
+    odd.rmdir()
+
+
 def test_an_object_whose_result_is_gone_is_deleted(whole: Checkout) -> None:
     path = object_of(md5_of(Path("data/sets/digits/manifest.json")))
     flipped(path)

@@ -48,6 +48,8 @@ def worth(text: str, *observations: Observation) -> Estimate:
         ("mean(accuracy(method='a'))", 'over="axis"'),
         ("mean(accuracy(method='a'), over='depth')", "axis of sequence"),
         ("transfer(accuracy())", "axis=value"),
+        ("transfer(after=1)", "without after; take another"),
+        ("a_finding('a')", r"a_finding\(axis=value\), got a bare value"),
         ("accuracy() ** 2", r"\+ - \* /"),
         ("accuracy", r"\+ - \* /"),
         ("__import__('os')", "metric of sequence"),

@@ -54,7 +54,8 @@ def weights_convert(
     """
     from carryover.encoders_cli import convert
 
-    print(convert(file, out or file.with_suffix(".safetensors"), basis))
+    beside = file.with_suffix(".safetensors") if file.name else file
+    print(convert(file, out or beside, basis))
 
 
 def weights_basis(

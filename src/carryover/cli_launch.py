@@ -43,9 +43,10 @@ def launch(
 
     if shard is not None:
         work.share_of(shard)  # an unset variable of a job script is no share
-    if rows and (shard is not None or shards or on != "local"):
-        raise ConfigError("launch: expected --rows alone, got it with shares or a cluster")
+    request = Request(time, partition, cpus, gpus, at_once, tuple(sbatch or ()))
+    more = (shard is not None, shards, on != "local", dry_run, request != Request())
+    if rows and any(more):
+        raise ConfigError("launch: expected --rows alone, got it with another option")
     if rows:
         raise typer.Exit(work.write_rows(study))
-    request = Request(time, partition, cpus, gpus, at_once, tuple(sbatch or ()))
     raise typer.Exit(work.launch(study, on, shards, shard or "", dry_run, request))

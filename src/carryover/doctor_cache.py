@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from carryover.config import reader
 from carryover.errors import ConfigError, listed
 from carryover.files import write_bytes
 
-CACHE = Path(".dvc/cache/files/md5")
+SETTINGS = (".dvc/config", ".dvc/config.local")
 LOCK = Path("dvc.lock")
 DATA = "data/"  # what DVC's cache holds; git holds the other results
 
@@ -69,9 +71,27 @@ def locked() -> list[Out]:
     return found
 
 
+def cache() -> Path:
+    """The folder of DVC's objects: below `cache.dir` of its settings, where that is set.
+
+    Raises:
+        ConfigError: settings that DVC cannot read either.
+    """
+    settings = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        settings.read(SETTINGS)
+    except (configparser.Error, UnicodeDecodeError) as error:
+        first = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"{listed(SETTINGS)}: expected settings of DVC, got {first!r}; mend or delete the file"
+        ) from error
+    named = settings.get("cache", "dir", fallback="cache").strip("\"'")
+    return Path(os.path.normpath(Path(".dvc", named, "files", "md5")))
+
+
 def object_of(md5: str) -> Path:
     """Where DVC's cache keeps what has this digest."""
-    return CACHE / md5[:2] / md5[2:]
+    return cache() / md5[:2] / md5[2:]
 
 
 def md5_of(path: Path) -> str:
@@ -82,10 +102,16 @@ def md5_of(path: Path) -> str:
 
 def objects(outs: list[Out], fix: bool) -> Iterator[Finding]:
     """Objects whose bytes are not those of their name, and such as a folder's list has not here."""
-    here = sorted(CACHE.glob("??/*"))
-    damaged = {}
-    for path in here:
-        found = md5_of(path)
+    if not cache().exists() and cache().parts[0] != ".dvc":
+        yield False, f"{cache()}: expected DVC's cache here, as cache.dir says, found no folder"
+    here, damaged = [], {}
+    for path in sorted(cache().glob("??/*")):
+        try:
+            found = md5_of(path)
+        except OSError as error:
+            yield False, f"{path}: expected an object of DVC's cache, got {error.strerror!r}"
+            continue
+        here.append(path)
         if found != path.parent.name + path.name.removesuffix(".dir"):
             damaged[path] = f"expected the bytes of md5 {path.parent.name}{path.name}, got {found}"
     for out in outs:

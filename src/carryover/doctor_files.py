@@ -40,20 +40,26 @@ def digests(fix: bool) -> Iterator[Finding]:
     Raises:
         KitError: something cannot be deleted or written.
     """
-    outs = []
+    outs, whole = [], True
     try:
         outs = locked() if LOCK.exists() else []
     except KitError as error:
         yield False, f"{error}; `git checkout {LOCK}` brings back the committed one"
     try:
-        yield from objects(outs, fix)
-        yield from _results(outs, fix)
-        yield from _computed_again("bank", "bank/**/*.safetensors", bank_files.fault, fix)
-        yield from _computed_again("snapshots", "*/*/*.pt", _snapshot_fault, fix)
+        for good, said in _of_files(outs, fix):
+            whole = whole and good
+            yield good, said
     except OSError as error:
         raise cannot_write(Path(error.filename or "."), error) from error
-    if outs and Path(".git").exists():
+    if outs and Path(".git").exists() and (whole or fix):  # DVC drops damaged objects unasked
         yield from _steps()
+
+
+def _of_files(outs: list[Out], fix: bool) -> Iterator[Finding]:
+    yield from objects(outs, fix)
+    yield from _results(outs, fix)
+    yield from _computed_again("bank", "bank/**/*.safetensors", bank_files.fault, fix)
+    yield from _computed_again("snapshots", "*/*/*.pt", _snapshot_fault, fix)
 
 
 # --- results -------------------------------------------------------------------------------------

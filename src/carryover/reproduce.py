@@ -27,7 +27,7 @@ from carryover.scratch import alone
 from carryover.stages import PARAMS, REPORTS, expanded, in_dvc
 
 STARTS = "Running stage '"  # how DVC announces a stage
-SKIPS = "didn't change, skipping"  # and one that need not run again
+SKIPS = ("didn't change, skipping", "is cached - skipping run")  # and one that need not run
 BUSY = ("Unable to acquire lock", "is busy, it is being blocked")  # DVC's words
 GRACE_SECONDS = 10.0  # between asking DVC to stop and killing it
 
@@ -223,7 +223,7 @@ def _follow(process: subprocess.Popen[str], total: int, counted: Path) -> list[s
         assert process.stdout
         for line in process.stdout:
             tail = [*tail[-60:], line]
-            if SKIPS in line:
+            if any(words in line for words in SKIPS):
                 seen += 1
                 bars.update(stages, completed=seen)
             if line.startswith(STARTS):

@@ -38,6 +38,8 @@ def write_basis(params: Params, name: str, dataset: str, out: Path, earlier: Pat
         DataError: a set that is not prepared, or an earlier basis of other tensors or scope.
     """
     study = params.sequence
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"weights basis --out: expected a .safetensors file, got {str(out)!r}")
     encoder = prepared(pick(params.encoders, name, "weights basis"))
     if encoder.text is None or not hasattr(encoder.model, "visual") or study.headed:
         raise ConfigError(

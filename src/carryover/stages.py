@@ -85,10 +85,9 @@ def run_stage(name: str, item: str) -> None:
     stage = pick(STAGES, name, "carryover run")
     params = config.read(PARAMS)
     known = items(name, params)
-    if stage.results and item not in known:
-        raise ConfigError(
-            f"carryover run {name} --item: expected one of {listed(known)}, got {item!r}"
-        )
+    if item not in (known if stage.results else ("",)):
+        wanted = f"one of {listed(known)}" if stage.results else "none"
+        raise ConfigError(f"carryover run {name} --item: expected {wanted}, got {item!r}")
     sections = tuple(section.format(item=item) for section in stage.sections)
     before = reader.section_digest(PARAMS, *sections)
     module = importlib.import_module(stage.module)

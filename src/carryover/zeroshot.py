@@ -90,7 +90,7 @@ def load(params: Params, name: str, file: Path | None = None) -> Model:
             without text.
     """
     entry = params.encoders.get(name)
-    if entry is None and ":" not in name:
+    if entry is None and ":" not in name and name not in encoders.SOURCES:
         raise ConfigError(
             f"encoder: expected one of {listed(params.encoders)}, or a source such as "
             f"open-clip:ViT-B-32, got {name!r}; `carryover encoders` has them all"

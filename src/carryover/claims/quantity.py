@@ -147,6 +147,8 @@ def read(text: str, split: str, schema: Schema, where: str) -> Quantity:
         ) from error
     if isinstance(tree, ast.Call) and _name(tree) in schema.findings:
         arguments = _keywords(tree, where)
+        if tree.args:
+            raise ConfigError(f"{where}: expected {_name(tree)}(axis=value), got a bare value")
         schema.expect_axes(arguments, where)
         return Quantity(text, tree, split, (_name(tree), arguments))
     _check(tree, schema, where)
@@ -172,7 +174,7 @@ def _check(node: Node, schema: Schema, where: str) -> None:
             return schema.expect_axes(arguments, where)
         matrix = FUNCTIONS[name].matrix is not None
         if matrix and not node.args:
-            return schema.expect_axes(arguments, where)
+            return schema.expect_open(("after", "task"), arguments, f"{where}: {name}")
         if not matrix and len(node.args) == 1 and list(arguments) == ["over"]:
             schema.expect_axes({str(arguments["over"]): None}, where)
             return _check(node.args[0], schema, where)

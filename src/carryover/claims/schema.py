@@ -47,6 +47,16 @@ class Schema:
                 f"function, got {name!r}; add it to claims/schema.yaml if its rows will have it"
             )
 
+    def expect_open(self, axes: tuple[str, ...], fixed: dict[str, Any], where: str) -> None:
+        """Raise `ConfigError` also where rows have one of `axes` not, or it has a value already."""
+        lacking = [axis for axis in axes if axis not in self.axes or axis in fixed]
+        if lacking:
+            raise ConfigError(
+                f"{where}: expected rows by {listed(axes)}, all of them left open, got "
+                f"{self.study}'s without {listed(lacking)}; take another function"
+            )
+        self.expect_axes(fixed, where)
+
     def expect_axes(self, fixed: dict[str, Any], where: str) -> None:
         """Raise `ConfigError` where an axis is unknown, numbers repeats, or has another type.
 

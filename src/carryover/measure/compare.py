@@ -145,13 +145,14 @@ def compare(
         tolerances: the first that matches a group counts; a group without one may not move.
         level: 1 - level is the chance of any false alarm where nothing changed.
     Raises:
-        DataError: a side has two rows for the same group and repeat, or a tolerance is negative.
+        DataError: a side has two rows for the same group and repeat, or a tolerance is negative or
+            not finite.
     """
     for one in tolerances:
-        if not (one.absolute >= 0 and one.relative >= 0):
+        if not all(0 <= width < math.inf for width in (one.absolute, one.relative)):
             raise DataError(
-                f"expected tolerances of 0 or more, got {one.absolute} and {one.relative} for "
-                f"{one.match}; drop the sign"
+                f"expected finite tolerances of 0 or more, got {one.absolute} and {one.relative} "
+                f"for {one.match}; give numbers"
             )
     old, new = _groups(before, "before"), _groups(after, "after")
     places = [place for place in old if place in new and old[place].keys() & new[place].keys()]
