@@ -41,12 +41,12 @@ def test_a_basis_of_another_scope_or_of_a_head_is_refused(embedded: Checkout) ->
     study = params.sequence
     tensor = replace(params, sequence=replace(study, ogd=replace(study.ogd, scope="tensor")))
     with pytest.raises(ConfigError, match=r"earlier basis of sequence\.ogd\.scope tensor, got one"):
-        write_basis(tensor, "clip-nano", "letters", Path("b"), Path("one.safetensors"))
+        write_basis(tensor, "clip-nano", "letters", Path("b.safetensors"), Path("one.safetensors"))
     headed = replace(params, sequence=replace(study, train_mode="fc"))
     with pytest.raises(ConfigError, match=r"without heads .* got clip-nano and fc; change one"):
-        write_basis(headed, "clip-nano", "letters", Path("b"), None)
+        write_basis(headed, "clip-nano", "letters", Path("b.safetensors"), None)
     with pytest.raises(ConfigError, match="weights basis: expected one of clip-nano"):
-        write_basis(params, "clip", "letters", Path("b"), None)
+        write_basis(params, "clip", "letters", Path("b.safetensors"), None)
 
 
 def test_raw_gradients_become_a_basis(tmp_path: Path) -> None:
