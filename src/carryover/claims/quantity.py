@@ -132,8 +132,7 @@ def read(text: str, split: str, schema: Schema, where: str) -> Quantity:
     """A quantity from its text.
 
     Raises:
-        ConfigError: it does not parse, or names a metric, axis, item or function that the schema
-            lacks.
+        ConfigError: it does not parse, or names what the schema lacks.
     """
     if len(text) > LONGEST:
         raise ConfigError(
