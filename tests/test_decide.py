@@ -150,6 +150,7 @@ def test_accepting_and_what_differs_afterwards(tmp_path: Path) -> None:
     assert not same
     assert "adapt-gain@mini: accepted reproduced, now not reproduced" in text
     assert "adapt-gain@mini: reproduced" in (tmp_path / ACCEPTED).read_text()
+    assert accept(tmp_path) == 1  # the changed one, once
 
 
 def test_json_has_what_a_program_needs(tmp_path: Path) -> None:

@@ -136,8 +136,10 @@ def run(
     item: Annotated[str, typer.Option(help="Item of the stage.")] = "",
 ) -> None:
     """Run one stage: what dvc.yaml calls."""
+    from carryover.parallel import keep_freed_memory
     from carryover.stages import run_stage
 
+    keep_freed_memory()
     run_stage(stage, item)
 
 

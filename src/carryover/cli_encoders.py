@@ -81,6 +81,8 @@ def embed(
     """Compute embeddings into the bank, those that are missing; prints images a second."""
     from carryover.config import params as config
     from carryover.embed import embed_one
+    from carryover.parallel import keep_freed_memory
     from carryover.stages import PARAMS
 
+    keep_freed_memory()
     print(embed_one(config.read(PARAMS), encoder, dataset, split, precision))

@@ -141,7 +141,7 @@ def accept(root: Path) -> int:
     text = "# Accepted verdicts; `carryover claims accept` writes this file.\n"
     text += "".join(f"{name}: {verdict}\n" for name, verdict in after.items())
     write_text(root / ACCEPTED, text)
-    return len(before.items() ^ after.items())
+    return len(changes(before, after))
 
 
 def differing(root: Path, entries: list[Entry], study: str = "") -> list[str]:
